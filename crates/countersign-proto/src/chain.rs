@@ -1,0 +1,499 @@
+//! A socket's modules in order, and the proof that all of them passed.
+//!
+//! A [`Chain`] is made once, at start, and shared by the socket's connections. [`crate::server`]
+//! walks it. What a module *needs* is the variant of [`Verifier`] it is, so it cannot be declared
+//! wrongly; salts, comparison, the rule that cleartext needs a confidential wire, and the cover for
+//! unknown users are written once, in [`crate::server`].
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    challenge::{Challenge, Response},
+    error::{Reason, Refusal},
+    identity::{Claim, Identity, Username},
+    mechanism::{Mechanism, hmac::StoredSecret},
+    peer::Peer,
+    secret::Secret,
+};
+
+/// A socket's links, at least one. All must pass, in order, each at most once (S-65).
+#[derive(Debug)]
+pub struct Chain {
+    links: Vec<Link>,
+    identity_from: Option<&'static str>,
+}
+
+impl Chain {
+    /// A chain of `links`.
+    ///
+    /// # Errors
+    /// [`Reason::EmptyChain`]: no list of nothing ever passes. A socket that asks nothing says so
+    /// with a link that asks nothing.
+    pub fn new(links: Vec<Link>) -> Result<Self, Refusal> {
+        if links.is_empty() {
+            return Err(Refusal::new(Reason::EmptyChain, "the chain has no link"));
+        }
+        Ok(Self { links, identity_from: None })
+    }
+
+    /// Lets the identity be the one that the link `module` states, where links state different ones
+    /// (S-68).
+    #[must_use]
+    pub fn with_identity_from(mut self, module: &'static str) -> Self {
+        self.identity_from = Some(module);
+        self
+    }
+
+    /// The links in order.
+    pub fn links(&self) -> &[Link] {
+        &self.links
+    }
+
+    /// How many links ask the client for something.
+    fn asking(&self) -> usize {
+        self.links.iter().filter(|link| link.asks()).count()
+    }
+}
+
+/// One configured module in a chain.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Link {
+    /// The module's name, as in the registry.
+    pub module: &'static str,
+    /// What it checks with.
+    pub verifier: Verifier,
+    /// Which name it is given.
+    pub account: Account,
+    /// What a person is asked for; `{username}` is replaced with the claimed name.
+    pub prompt: Option<String>,
+}
+
+impl Link {
+    /// A link of `module` that is given the claimed name and has the common prompt.
+    pub fn new(module: &'static str, verifier: Verifier) -> Self {
+        Self { module, verifier, account: Account::Claimed, prompt: None }
+    }
+
+    /// The same link, given another name than the claimed one, or demanding one.
+    #[must_use]
+    pub fn with_account(mut self, account: Account) -> Self {
+        self.account = account;
+        self
+    }
+
+    /// The same link with a prompt of its own.
+    #[must_use]
+    pub fn with_prompt(mut self, prompt: Option<String>) -> Self {
+        self.prompt = prompt;
+        self
+    }
+
+    /// Whether the client is asked for something.
+    pub fn asks(&self) -> bool {
+        !matches!(self.verifier, Verifier::Peer(_))
+    }
+
+    /// Whether the client's secret must reach this link in the clear, so that the wire has to be
+    /// confidential.
+    pub fn needs_cleartext(&self) -> bool {
+        matches!(self.verifier, Verifier::Password(_))
+    }
+
+    /// The claim as this link's module may see it.
+    pub(crate) fn judge(&self, claim: &Claim) -> Result<Claim, Refusal> {
+        match &self.account {
+            Account::Claimed => Ok(claim.clone()),
+            Account::Fixed { name, verify } => {
+                if *verify && claim.username.as_ref() != Some(name) {
+                    return Err(Refusal::new(Reason::UsernameMismatch, "the client names another user"));
+                }
+                Ok(Claim { username: Some(name.clone()), ..claim.clone() })
+            }
+        }
+    }
+
+    /// The prompt for a client that claims `claim`. Names nobody whom the client did not (W33).
+    fn prompt_for(&self, claim: &Claim, position: usize, of: usize) -> String {
+        let name = claim.username.as_ref().map_or("", Username::as_str);
+        match &self.prompt {
+            Some(template) => template.replace("{username}", name),
+            None if of > 1 => format!("password {position} of {of}"),
+            None => "password".to_owned(),
+        }
+    }
+}
+
+/// Which user name a module is given (`username`, `client-username`, `verify-username`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "every link must say which name it judges")]
+pub enum Account {
+    /// The one that the client claims.
+    Claimed,
+    /// This one, whatever the client claims; with `verify`, a client that claims another is refused.
+    Fixed {
+        /// The name.
+        name: Username,
+        /// Refuse a client that claims another name or none.
+        verify: bool,
+    },
+}
+
+/// A configured module, shared by a socket's connections: what it needs in order to decide.
+#[expect(clippy::exhaustive_enums, reason = "the conversation must know what each kind needs")]
+pub enum Verifier {
+    /// Decides from the transport's facts and asks nothing: `peercred`, `hosts`, `none`.
+    Peer(Box<dyn CheckPeer>),
+    /// Knows the secret, so the client proves it by HMAC: `file`, `env`, `sqlite`.
+    Secret(Box<dyn LookupSecret>),
+    /// Needs the cleartext password, so the wire must be confidential: `pam`, `ldap`.
+    Password(Box<dyn CheckPassword>),
+    /// Runs its own rounds: `allow`, `u2f`, `gss`.
+    Exchange(Box<dyn OpenExchange>),
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Peer(_) => "Verifier::Peer",
+            Self::Secret(_) => "Verifier::Secret",
+            Self::Password(_) => "Verifier::Password",
+            Self::Exchange(_) => "Verifier::Exchange",
+        })
+    }
+}
+
+/// Decides from what the transport proves.
+pub trait CheckPeer: Send + Sync {
+    /// Whether the peer passes; `None` where it does and nobody is named by that.
+    ///
+    /// # Errors
+    /// The refusal, also where the module cannot decide (S-65).
+    fn check(&self, peer: &Peer, claim: &Claim) -> Result<Option<Identity>, Refusal>;
+
+    /// Whether `check` may wait for something (a resolver, a program, a disk).
+    fn may_block(&self) -> bool {
+        true
+    }
+}
+
+/// Knows the secret of an account.
+pub trait LookupSecret: Send + Sync {
+    /// The secrets that pass for the claim.
+    ///
+    /// # Errors
+    /// [`Reason::UnknownUser`] and the like; the client cannot tell them from a wrong secret.
+    fn lookup(&self, claim: &Claim) -> Result<Entry, Refusal>;
+
+    /// Whether `lookup` may wait for something (a database, a disk).
+    fn may_block(&self) -> bool {
+        true
+    }
+}
+
+/// Judges a cleartext password. Always run where it may block.
+pub trait CheckPassword: Send + Sync {
+    /// Whether the password is right for the claim; `None` where it is and nobody is named by that.
+    ///
+    /// # Errors
+    /// The refusal. The password is UTF-8 if it ever was text, and never empty.
+    fn check(&self, peer: &Peer, claim: &Claim, password: &Secret) -> Result<Option<Identity>, Refusal>;
+}
+
+/// Opens an exchange for a connection. Always run where it may block.
+pub trait OpenExchange: Send + Sync {
+    /// The module's own rounds with this client.
+    ///
+    /// # Errors
+    /// A refusal before anything is asked.
+    fn open(&self, peer: &Peer, claim: &Claim) -> Result<Box<dyn Exchange>, Refusal>;
+}
+
+/// The rounds of one module on one connection.
+pub trait Exchange: Send {
+    /// Takes the next answer (`None` at the start) and says what follows.
+    fn step(&mut self, answer: Option<Answer>) -> Verdict;
+}
+
+/// What follows in an [`Exchange`].
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "the conversation must act on every verdict")]
+pub enum Verdict {
+    /// The link passed.
+    Pass(Option<Identity>),
+    /// The client is asked something.
+    Ask(Ask),
+    /// The link failed.
+    Refuse(Refusal),
+}
+
+/// A question of an [`Exchange`].
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "the conversation must be able to ask each")]
+pub enum Ask {
+    /// A proof by HMAC. The exchange is given the proof as it came.
+    Hmac,
+    /// The secret itself: a confidential wire only. The exchange is given the cleartext.
+    Cleartext,
+    /// A mechanism of the exchange's own, `name:argument`, with its message in place of a salt
+    /// (random bytes if `None`). The exchange is given the response as it came.
+    Own {
+        /// Wire name and argument; the client must have listed the name.
+        mechanism: String,
+        /// The message.
+        message: Option<Vec<u8>>,
+    },
+}
+
+/// An answer, as an [`Exchange`] sees it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Answer {
+    /// The proof, or for [`Ask::Cleartext`] the secret itself.
+    pub value: Secret,
+    /// The client's salt; empty if it sent none.
+    pub client_salt: Vec<u8>,
+    /// What the client was sent as salt.
+    pub server_salt: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn new(value: Secret, client_salt: Vec<u8>, server_salt: Vec<u8>) -> Self {
+        Self { value, client_salt, server_salt }
+    }
+}
+
+/// The secrets that pass for an account.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Entry {
+    /// Each secret with the identity it proves, if it proves one: an Xpra table may hold several
+    /// rows of one name, and the row whose secret matched decides.
+    pub candidates: Vec<(StoredSecret, Option<Identity>)>,
+}
+
+impl Entry {
+    /// One secret that names nobody (`file`, `env`, `password`).
+    pub fn gate(secret: StoredSecret) -> Self {
+        Self { candidates: vec![(secret, None)] }
+    }
+
+    /// Secrets and the identities they prove.
+    pub fn new(candidates: Vec<(StoredSecret, Option<Identity>)>) -> Self {
+        Self { candidates }
+    }
+}
+
+/// Proof that a whole chain passed, and who it was.
+///
+/// Only a [`Chain`] with no link left makes one, in this file; a backend opens for nothing else.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    identity: Option<Identity>,
+    claim: Arc<Claim>,
+    peer: Arc<Peer>,
+    proofs: Vec<Proof>,
+}
+
+impl Grant {
+    /// Who it is, as a verifier stated it. `None` if no link names anybody: a fixed backend takes
+    /// that, a per-user one does not.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// What the client said of itself. Proves nothing.
+    pub fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// What the transport proved.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The links that passed, in order, with the mechanism each was passed by.
+    pub fn proofs(&self) -> &[Proof] {
+        &self.proofs
+    }
+}
+
+/// One link that passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Proof {
+    /// The module's name.
+    pub module: &'static str,
+    /// The mechanism of the last response, if anything was asked.
+    pub mechanism: Option<Mechanism>,
+}
+
+/// A connection's way along its chain.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    chain: Arc<Chain>,
+    peer: Arc<Peer>,
+    claim: Arc<Claim>,
+    stated: Vec<Identity>,
+    chosen: Option<Identity>,
+    proofs: Vec<Proof>,
+    asked: usize,
+}
+
+/// Where a [`Walk`] stands.
+pub(crate) enum Next {
+    /// This link is to be passed.
+    Link(usize),
+    /// All have passed.
+    Done(Grant),
+}
+
+impl Walk {
+    pub(crate) fn new(chain: Arc<Chain>, peer: Arc<Peer>, claim: Arc<Claim>) -> Self {
+        Self { chain, peer, claim, stated: Vec::new(), chosen: None, proofs: Vec::new(), asked: 0 }
+    }
+
+    pub(crate) fn chain(&self) -> &Arc<Chain> {
+        &self.chain
+    }
+
+    pub(crate) fn peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+
+    pub(crate) fn claim(&self) -> &Arc<Claim> {
+        &self.claim
+    }
+
+    /// What is due. The one place where a [`Grant`] is made.
+    pub(crate) fn next(&self) -> Next {
+        let passed = self.proofs.len();
+        // A chain is never empty (`Chain::new`), so nothing passed is never everything passed.
+        if passed < self.chain.links.len() {
+            return Next::Link(passed);
+        }
+        let identity = match self.chain.identity_from {
+            Some(_) => self.chosen.clone(),
+            None => self.stated.last().cloned(),
+        };
+        let (claim, peer) = (Arc::clone(&self.claim), Arc::clone(&self.peer));
+        Next::Done(Grant { identity, claim, peer, proofs: self.proofs.clone() })
+    }
+
+    /// The link that is due passed, stating `identity`.
+    ///
+    /// # Errors
+    /// [`Reason::IdentityConflict`] if another link stated another name, unless the chain says
+    /// whose word counts (S-68).
+    pub(crate) fn pass(
+        &mut self,
+        identity: Option<Identity>,
+        mechanism: Option<Mechanism>,
+    ) -> Result<(), Refusal> {
+        let position = self.proofs.len();
+        let Some(module) = self.chain.links.get(position).map(|link| link.module) else {
+            return Err(Refusal::new(Reason::Malformed, "a link passed that was not due"));
+        };
+        if let Some(identity) = identity {
+            let agrees = self.stated.iter().all(|other| other.name == identity.name);
+            match self.chain.identity_from {
+                None if !agrees => {
+                    return Err(Refusal::new(Reason::IdentityConflict, "two links state different names"));
+                }
+                Some(chosen) if chosen == module => self.chosen = Some(identity.clone()),
+                _ => {}
+            }
+            self.stated.push(identity);
+        }
+        self.proofs.push(Proof { module, mechanism });
+        Ok(())
+    }
+
+    /// The words for the next question that this connection is asked.
+    pub(crate) fn prompt(&mut self, link: &Link) -> String {
+        self.asked += 1;
+        link.prompt_for(&self.claim, self.asked, self.chain.asking())
+    }
+}
+
+/// The question a link asks, with the response that came back.
+#[derive(Debug)]
+pub(crate) struct Round {
+    pub(crate) challenge: Challenge,
+    pub(crate) response: Response,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Says(Option<&'static str>);
+
+    impl CheckPeer for Says {
+        fn check(&self, _: &Peer, _: &Claim) -> Result<Option<Identity>, Refusal> {
+            Ok(self.0.map(named))
+        }
+    }
+
+    fn named(name: &str) -> Identity {
+        Identity::new(Username::parse(name).unwrap())
+    }
+
+    fn walk(modules: &[&'static str], identity_from: Option<&'static str>) -> Walk {
+        let links = modules.iter().map(|&m| Link::new(m, Verifier::Peer(Box::new(Says(None))))).collect();
+        let mut chain = Chain::new(links).unwrap();
+        if let Some(module) = identity_from {
+            chain = chain.with_identity_from(module);
+        }
+        Walk::new(Arc::new(chain), Arc::new(Peer::unix(None)), Arc::new(Claim::anonymous()))
+    }
+
+    #[test]
+    fn s_065_a_chain_of_nothing_cannot_be_made() {
+        assert_eq!(Chain::new(Vec::new()).unwrap_err().reason, Reason::EmptyChain);
+    }
+
+    #[test]
+    fn s_065_a_grant_exists_only_when_every_link_has_passed() {
+        let mut walk = walk(&["hosts", "file", "peercred"], None);
+        for position in 0..3 {
+            assert!(matches!(walk.next(), Next::Link(at) if at == position));
+            walk.pass(None, None).unwrap();
+        }
+        let Next::Done(grant) = walk.next() else { panic!("all links passed") };
+        assert_eq!(grant.proofs().iter().map(|p| p.module).collect::<Vec<_>>(), ["hosts", "file", "peercred"]);
+        assert!(grant.identity().is_none());
+        assert!(walk.pass(None, None).is_err());
+    }
+
+    #[test]
+    fn s_068_the_last_link_that_names_somebody_says_who_it_is_and_gates_name_nobody() {
+        let mut walk = walk(&["sqlite", "peercred", "file"], None);
+        walk.pass(Some(named("alice")), None).unwrap();
+        walk.pass(Some(named("alice").with_ids(Some(1000), None)), None).unwrap();
+        walk.pass(None, None).unwrap();
+        let Next::Done(grant) = walk.next() else { panic!("all links passed") };
+        assert_eq!(grant.identity().unwrap().uid, Some(1000));
+    }
+
+    #[test]
+    fn s_068_two_names_are_refused_unless_the_socket_says_whose_counts() {
+        let mut refused = walk(&["sqlite", "peercred"], None);
+        refused.pass(Some(named("alice")), None).unwrap();
+        let refusal = refused.pass(Some(named("bob")), None).unwrap_err();
+        assert_eq!(refusal.reason, Reason::IdentityConflict);
+        assert!(matches!(refused.next(), Next::Link(1)));
+
+        let mut chosen = walk(&["sqlite", "peercred"], Some("sqlite"));
+        chosen.pass(Some(named("alice")), None).unwrap();
+        chosen.pass(Some(named("bob")), None).unwrap();
+        let Next::Done(grant) = chosen.next() else { panic!("all links passed") };
+        assert_eq!(grant.identity().unwrap().name.as_str(), "alice");
+    }
+
+    #[test]
+    fn s_088_a_verifier_prints_its_kind_and_nothing_else() {
+        let link = Link::new("none", Verifier::Peer(Box::new(Says(None))));
+        assert!(format!("{link:?}").contains("Verifier::Peer"));
+    }
+}

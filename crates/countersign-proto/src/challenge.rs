@@ -1,0 +1,188 @@
+//! One round of a conversation: the hello, the challenge, the response.
+//!
+//! These are the messages that [`crate::server`] and [`crate::client`] exchange; each wire binding
+//! turns them into its own packets and back.
+
+use crate::{
+    error::{Reason, Refusal},
+    identity::Claim,
+    mechanism::{Hash, Mechanism},
+    secret::Secret,
+};
+
+/// What a client sends: first to say who it is, then again with each answer.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Hello {
+    /// Who it says it is.
+    pub claim: Claim,
+    /// What it can answer with.
+    pub offer: Offer,
+    /// It holds a password and will leave if nobody asks for it. A chain that asks nothing still
+    /// owes it a throw-away challenge (`xpra-wire` section 7.7).
+    pub expects_challenge: bool,
+    /// The answer to the outstanding challenge.
+    pub response: Option<Response>,
+}
+
+impl Hello {
+    /// A hello without a response.
+    pub fn new(claim: Claim, offer: Offer) -> Self {
+        Self { claim, offer, expects_challenge: false, response: None }
+    }
+
+    /// The same hello from a client that insists on a challenge.
+    #[must_use]
+    pub fn expecting_challenge(mut self, expects: bool) -> Self {
+        self.expects_challenge = expects;
+        self
+    }
+
+    /// The same hello with an answer.
+    #[must_use]
+    pub fn with_response(mut self, response: Option<Response>) -> Self {
+        self.response = response;
+        self
+    }
+}
+
+/// The mechanisms that a client can answer with, by their wire names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Offer {
+    /// Names for the proof, for example `hmac+sha512` or `xor`; at most 64 (S-13).
+    pub mechanisms: Vec<String>,
+    /// Names for the combination of the two salts; at most 64.
+    pub salt_digests: Vec<String>,
+}
+
+impl Offer {
+    /// An offer of these names.
+    pub fn new(mechanisms: Vec<String>, salt_digests: Vec<String>) -> Self {
+        Self { mechanisms, salt_digests }
+    }
+
+    /// What our own client offers: every HMAC it has, and `xor` on a confidential wire only (S-33).
+    pub fn of_client(confidential: bool) -> Self {
+        let hmac: Vec<String> = Hash::STRONGEST_FIRST.iter().map(|h| Mechanism::Hmac(*h).to_string()).collect();
+        let mut mechanisms = hmac.clone();
+        if confidential {
+            mechanisms.push(Mechanism::Xor.to_string());
+        }
+        Self { mechanisms, salt_digests: hmac }
+    }
+
+    /// Whether `mechanism` is on the list, by the part of its name before `:`.
+    pub fn lists(&self, mechanism: &Mechanism) -> bool {
+        let name = mechanism.to_string();
+        let base = name.split(':').next().unwrap_or_default();
+        self.mechanisms.iter().any(|offered| offered == base)
+    }
+
+    /// The strongest HMAC for the proof, whatever the client's order (S-29).
+    pub fn strongest_hmac(&self) -> Option<Hash> {
+        Hash::strongest_in(&self.mechanisms)
+    }
+
+    /// The strongest HMAC for combining the salts. `xor` and `des` never are (`xpra-wire` 6.1).
+    pub fn strongest_salt_hash(&self) -> Option<Hash> {
+        Hash::strongest_in(&self.salt_digests)
+    }
+}
+
+/// A question to the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Challenge {
+    /// The server's salt, or the message of a mechanism that has messages of its own.
+    pub salt: Vec<u8>,
+    /// How the proof is to be made.
+    pub mechanism: Mechanism,
+    /// How the two salts are combined. As text, because a client has to judge any.
+    pub salt_digest: String,
+    /// What is asked for, in words for a person. Filtered by who shows it (S-46).
+    pub prompt: String,
+}
+
+impl Challenge {
+    /// A challenge from its parts.
+    pub fn new(
+        salt: Vec<u8>,
+        mechanism: Mechanism,
+        salt_digest: impl Into<String>,
+        prompt: impl Into<String>,
+    ) -> Self {
+        Self { salt, mechanism, salt_digest: salt_digest.into(), prompt: prompt.into() }
+    }
+}
+
+/// An answer to a challenge.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Response {
+    /// The proof, at most 4 KiB (S-13).
+    pub value: Secret,
+    /// The client's salt; empty if it sent none.
+    pub client_salt: Vec<u8>,
+}
+
+impl Response {
+    /// The longest proof in bytes that is looked at (S-13).
+    pub const MAX_BYTES: usize = 4096;
+
+    /// An answer.
+    pub fn new(value: Secret, client_salt: Vec<u8>) -> Self {
+        Self { value, client_salt }
+    }
+
+    /// Judges the client's salt against the server's (S-30).
+    ///
+    /// # Errors
+    /// [`Reason::BadClientSalt`] unless it has 16 to 256 bytes and differs from the server's.
+    pub(crate) fn check_salt(&self, server_salt: &[u8]) -> Result<(), Refusal> {
+        let why = match self.client_salt.len() {
+            0 => "the client sent no salt",
+            1..16 => "the client's salt is shorter than 16 bytes",
+            16..=256 if self.client_salt == server_salt => "the client's salt is the server's own",
+            16..=256 => return Ok(()),
+            _ => "the client's salt is longer than 256 bytes",
+        };
+        Err(Refusal::new(Reason::BadClientSalt, why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s_029_the_strongest_common_hmac_wins_whatever_the_order() {
+        let offer = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&n| n.to_owned()).collect();
+            Offer::new(names.clone(), names)
+        };
+        let weak_first = offer(&["xor", "hmac+md5", "hmac+sha224", "hmac+sha512", "hmac+sha256"]);
+        assert_eq!(weak_first.strongest_hmac(), Some(Hash::Sha512));
+        assert_eq!(weak_first.strongest_salt_hash(), Some(Hash::Sha512));
+        for forbidden in [&["hmac"][..], &["hmac+md5"], &["hmac+sha1"], &["des"], &["xor"], &["HMAC+SHA512"], &[]] {
+            assert_eq!(offer(forbidden).strongest_hmac(), None, "{forbidden:?}");
+        }
+    }
+
+    #[test]
+    fn s_033_our_client_offers_xor_on_a_confidential_wire_only() {
+        assert!(Offer::of_client(true).lists(&Mechanism::Xor));
+        assert!(!Offer::of_client(false).lists(&Mechanism::Xor));
+    }
+
+    #[test]
+    fn s_030_a_client_salt_has_16_to_256_bytes_and_is_not_the_servers() {
+        let salt = |length: usize| Response::new(Secret::new("x"), vec![7; length]).check_salt(&[7; 64]);
+        for bad in [0, 1, 15, 64, 257, 4096] {
+            assert_eq!(salt(bad).unwrap_err().reason, Reason::BadClientSalt, "{bad}");
+        }
+        for good in [16, 32, 256] {
+            assert!(salt(good).is_ok(), "{good}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! How a proof travels. Each file holds both ends' arithmetic of one family.
+
+use std::{convert::Infallible, fmt, str::FromStr};
+
+pub mod hmac;
+pub mod xor;
+
+/// A mechanism by its wire name. Xpra calls it *digest*.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mechanism {
+    /// `hmac+HASH`: the secret is the key of an HMAC over the combined salts.
+    Hmac(Hash),
+    /// `xor`: the secret itself, masked with the combined salts. Readable by who sees the salts.
+    Xor,
+    /// Any other name, with its argument if it has one (`u2f:xor`, `kerberos:host`). Also every
+    /// name that must never be used (`des`, `hmac+md5`): those are nobody's to compute.
+    Other(String),
+}
+
+impl FromStr for Mechanism {
+    type Err = Infallible;
+
+    fn from_str(name: &str) -> Result<Self, Infallible> {
+        Ok(match name {
+            "xor" => Self::Xor,
+            _ => Hash::STRONGEST_FIRST
+                .into_iter()
+                .map(Self::Hmac)
+                .find(|hmac| hmac.to_string() == name)
+                .unwrap_or_else(|| Self::Other(name.to_owned())),
+        })
+    }
+}
+
+impl fmt::Display for Mechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hmac(hash) => write!(f, "hmac+{hash}"),
+            Self::Xor => f.write_str("xor"),
+            Self::Other(name) => f.write_str(name),
+        }
+    }
+}
+
+/// The hash functions that may be used under HMAC: SHA-2 (FIPS 180-4). MD5 and SHA-1 never (S-29).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "a new hash must be weighed wherever one is chosen")]
+pub enum Hash {
+    /// SHA-512.
+    Sha512,
+    /// SHA-384.
+    Sha384,
+    /// SHA-256.
+    Sha256,
+    /// SHA-224.
+    Sha224,
+}
+
+impl Hash {
+    /// The order of preference of every Xpra server, and ours.
+    pub const STRONGEST_FIRST: [Self; 4] = [Self::Sha512, Self::Sha384, Self::Sha256, Self::Sha224];
+
+    /// The strongest hash whose HMAC is in `names`.
+    pub fn strongest_in(names: &[String]) -> Option<Self> {
+        Self::STRONGEST_FIRST.into_iter().find(|&hash| {
+            let hmac = Mechanism::Hmac(hash).to_string();
+            names.contains(&hmac)
+        })
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sha512 => "sha512",
+            Self::Sha384 => "sha384",
+            Self::Sha256 => "sha256",
+            Self::Sha224 => "sha224",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_the_round_trip_and_weak_ones_stay_strangers() {
+        for name in ["hmac+sha512", "hmac+sha384", "hmac+sha256", "hmac+sha224", "xor", "u2f:xor", "des", "hmac+md5"] {
+            assert_eq!(name.parse::<Mechanism>().unwrap().to_string(), name);
+        }
+        for name in ["des", "hmac+md5", "hmac+sha1", "hmac", "HMAC+SHA512"] {
+            assert!(matches!(name.parse(), Ok(Mechanism::Other(_))), "{name}");
+        }
+    }
+}

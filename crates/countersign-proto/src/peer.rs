@@ -1,0 +1,191 @@
+//! What the transport proves about the other side of a connection.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+/// The facts that a transport established. Nothing in it is the peer's own word.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Peer {
+    /// Where the peer is, as the kernel says.
+    pub origin: Origin,
+    /// Whether nobody but the two ends can read the bytes: a local socket or an encrypted wire.
+    /// Loopback TCP is not confidential (S-33).
+    pub confidential: bool,
+    /// The certificate whose private key the peer proved to hold, if the wire is TLS and it sent one.
+    pub certificate: Option<Certificate>,
+    /// `tls-exporter` channel binding data (RFC 9266), if the wire is TLS 1.3.
+    pub channel_binding: Option<Arc<[u8]>>,
+    /// TLS version, cipher suite and server name, if the wire is TLS.
+    pub tls: Option<TlsFacts>,
+}
+
+impl Peer {
+    /// A peer on a Unix stream socket. Local sockets are confidential.
+    pub fn unix(credentials: Option<Credentials>) -> Self {
+        Self::new(Origin::Unix(credentials), true)
+    }
+
+    /// A peer on a TCP connection, in the clear until [`Peer::encrypted`] says otherwise.
+    ///
+    /// IPv4-mapped addresses are IPv4 (S-24).
+    pub fn tcp(remote: SocketAddr, local: SocketAddr) -> Self {
+        Self::new(Origin::Tcp { remote: unmap(remote), local: unmap(local) }, false)
+    }
+
+    /// The same peer inside TLS.
+    #[must_use]
+    pub fn encrypted(
+        mut self,
+        tls: TlsFacts,
+        certificate: Option<Certificate>,
+        channel_binding: Option<Arc<[u8]>>,
+    ) -> Self {
+        self.confidential = true;
+        self.tls = Some(tls);
+        self.certificate = certificate;
+        self.channel_binding = channel_binding;
+        self
+    }
+
+    fn new(origin: Origin, confidential: bool) -> Self {
+        Self { origin, confidential, certificate: None, channel_binding: None, tls: None }
+    }
+
+    /// The kernel's credentials of a local peer.
+    pub fn credentials(&self) -> Option<&Credentials> {
+        match &self.origin {
+            Origin::Unix(credentials) => credentials.as_ref(),
+            Origin::Tcp { .. } => None,
+        }
+    }
+
+    /// The network address of a remote peer.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self.origin {
+            Origin::Unix(_) => None,
+            Origin::Tcp { remote, .. } => Some(remote),
+        }
+    }
+}
+
+/// `tcp:192.0.2.7:51234`, or `unix:uid=1000` with the numeric uid.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::Unix(Some(credentials)) => write!(f, "unix:uid={}", credentials.uid),
+            Origin::Unix(None) => f.write_str("unix"),
+            Origin::Tcp { remote, .. } => write!(f, "tcp:{remote}"),
+        }
+    }
+}
+
+/// Where a peer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// A Unix stream socket, with the peer's credentials if the system has them.
+    Unix(Option<Credentials>),
+    /// A TCP connection.
+    Tcp {
+        /// The peer's address.
+        remote: SocketAddr,
+        /// Our own address on that connection.
+        local: SocketAddr,
+    },
+}
+
+/// Kernel credentials of a local peer at the time it connected (S-63).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Credentials {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// Supplementary groups, where the kernel tells them (`SO_PEERGROUPS`).
+    pub groups: Option<Vec<u32>>,
+    /// Process id. For logs only: it may be reused (S-63, W20).
+    pub pid: Option<i32>,
+}
+
+impl Credentials {
+    /// Credentials without supplementary groups or process id.
+    pub fn new(uid: u32, gid: u32) -> Self {
+        Self { uid, gid, groups: None, pid: None }
+    }
+
+    /// The same credentials with the supplementary groups that the kernel told.
+    #[must_use]
+    pub fn with_groups(mut self, groups: Option<Vec<u32>>) -> Self {
+        self.groups = groups;
+        self
+    }
+
+    /// The same credentials with a process id for the log.
+    #[must_use]
+    pub fn with_pid(mut self, pid: Option<i32>) -> Self {
+        self.pid = pid;
+        self
+    }
+}
+
+/// A certificate, possession of whose key was proved by the handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Certificate {
+    /// The whole certificate in DER.
+    pub der: Arc<[u8]>,
+    /// SHA-256 of `der`: what a trust store compares (S-39).
+    pub fingerprint: [u8; 32],
+}
+
+impl Certificate {
+    /// Wraps a certificate that a TLS handshake verified the possession of.
+    pub fn new(der: &[u8]) -> Self {
+        use sha2::{Digest as _, Sha256};
+        Self { der: der.into(), fingerprint: Sha256::digest(der).into() }
+    }
+}
+
+/// Facts of a TLS connection, for records and for the backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsFacts {
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: &'static str,
+    /// The cipher suite's name.
+    pub cipher: &'static str,
+    /// The name the client asked for (SNI).
+    pub server_name: Option<String>,
+}
+
+impl TlsFacts {
+    /// The facts of one connection.
+    pub fn new(version: &'static str, cipher: &'static str, server_name: Option<String>) -> Self {
+        Self { version, cipher, server_name }
+    }
+}
+
+fn unmap(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s_033_loopback_tcp_is_not_confidential_and_local_sockets_are() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let tcp = Peer::tcp(address, address);
+        assert!(!tcp.confidential);
+        assert!(Peer::unix(None).confidential);
+        assert!(tcp.encrypted(TlsFacts::default(), None, None).confidential);
+    }
+
+    #[test]
+    fn s_024_ipv4_mapped_is_ipv4() {
+        let peer = Peer::tcp("[::ffff:192.0.2.7]:9".parse().unwrap(), "[::1]:1".parse().unwrap());
+        assert_eq!(peer.to_string(), "tcp:192.0.2.7:9");
+    }
+}

@@ -1,0 +1,318 @@
+//! The states of a server's conversation, each with exactly the data that is valid then.
+//!
+//! Every input consumes the state and makes the next one, so nothing stale can be read: a salt
+//! verifies once because the state that holds it is gone afterwards (S-15, S-28).
+
+use std::{collections::VecDeque, fmt, sync::Arc, time::Instant};
+
+use super::{
+    Action, ClientMessage, Context,
+    check::{Check, CheckOutcome, Checked, Work},
+};
+use crate::{
+    chain::{Answer, Ask, Exchange, Grant, Link, Next, Round, Verifier, Walk},
+    challenge::{Challenge, Hello, Offer, Response},
+    error::{Reason, Refusal},
+    mechanism::{Mechanism, hmac, xor},
+};
+
+/// What the conversation waits for.
+pub(super) enum State {
+    /// The first hello.
+    AwaitHello { since: Instant },
+    /// A check that runs elsewhere.
+    Checking { session: Session, ticket: u64, mechanism: Option<Mechanism> },
+    /// The response to a challenge.
+    AwaitResponse { session: Session, challenge: Challenge, asker: Asker },
+    /// Any answer to a challenge that was only sent because the client insists on one.
+    AwaitThrowaway { session: Session, grant: Grant },
+    /// The moment to refuse.
+    Refusing { refusal: Refusal, until: Instant },
+    /// Nothing: it is over.
+    Closed,
+}
+
+/// What is bound by the first hello (S-16), and the way along the chain.
+pub(super) struct Session {
+    walk: Walk,
+    offer: Offer,
+    insists: bool,
+    challenged: bool,
+}
+
+/// Who looks at the response to a challenge.
+pub(super) enum Asker {
+    /// The link that is due, by its kind.
+    Link,
+    /// An exchange that is under way; `true` if it is to be given the cleartext.
+    Exchange(Box<dyn Exchange>, bool),
+}
+
+type Actions = VecDeque<Action>;
+
+impl State {
+    /// Since when, if the first hello is still awaited.
+    pub(super) fn awaits_hello(&self) -> Option<Instant> {
+        match self {
+            Self::AwaitHello { since } => Some(*since),
+            _ => None,
+        }
+    }
+
+    pub(super) fn handle(self, context: &mut Context, now: Instant, message: ClientMessage, actions: &mut Actions) -> Self {
+        match (self, message) {
+            (ended @ (Self::Refusing { .. } | Self::Closed), _) => ended,
+            (_, ClientMessage::Malformed(refusal)) => end(refusal, actions),
+            (_, ClientMessage::Closed) => {
+                end(Refusal::new(Reason::PeerLeft, "the client closed the connection"), actions)
+            }
+            (_, ClientMessage::Unacceptable(refusal)) => context.refuse(now, refusal),
+            // A response before any challenge is not looked at (`docs/protocol/xpra.md`).
+            (Self::AwaitHello { .. }, ClientMessage::Hello(hello)) => {
+                Session::new(context, *hello).proceed(context, now, actions)
+            }
+            (Self::Checking { .. }, ClientMessage::Hello(_)) => {
+                end(Refusal::new(Reason::Malformed, "a hello while none was due"), actions)
+            }
+            (Self::AwaitResponse { session, challenge, asker }, ClientMessage::Hello(hello)) => {
+                match session.accept_response(*hello, &challenge) {
+                    Ok(response) => session.judge(context, now, Round { challenge, response }, asker, actions),
+                    Err(refusal) => session.refuse(context, now, refusal),
+                }
+            }
+            (Self::AwaitThrowaway { session, grant }, ClientMessage::Hello(hello)) => {
+                match session.check_unchanged(&hello) {
+                    Ok(()) => accept(grant, actions),
+                    Err(refusal) => session.refuse(context, now, refusal),
+                }
+            }
+        }
+    }
+
+    pub(super) fn handle_checked(self, context: &mut Context, now: Instant, done: Checked, actions: &mut Actions) -> Self {
+        let Self::Checking { mut session, ticket, mechanism } = self else { return self };
+        if done.ticket != ticket {
+            return Self::Checking { session, ticket, mechanism };
+        }
+        match done.outcome {
+            CheckOutcome::Passed(identity) => match session.walk.pass(identity, mechanism) {
+                Ok(()) => session.proceed(context, now, actions),
+                Err(refusal) => session.refuse(context, now, refusal),
+            },
+            CheckOutcome::Asks(exchange, ask) => session.ask(context, now, exchange, ask, actions),
+            CheckOutcome::Refused(refusal) => session.refuse(context, now, refusal),
+        }
+    }
+}
+
+impl Session {
+    fn new(context: &Context, hello: Hello) -> Self {
+        let walk = Walk::new(Arc::clone(&context.chain), Arc::clone(&context.peer), Arc::new(hello.claim));
+        Self { walk, offer: hello.offer, insists: hello.expects_challenge, challenged: false }
+    }
+
+    /// Does what the chain's next link needs, or ends.
+    fn proceed(mut self, context: &mut Context, now: Instant, actions: &mut Actions) -> State {
+        let chain = Arc::clone(self.walk.chain());
+        let position = match self.walk.next() {
+            Next::Link(position) => position,
+            Next::Done(grant) => return self.finish(context, grant, actions),
+        };
+        let Some(link) = chain.links().get(position) else { return State::Closed };
+        let cleartext = match &link.verifier {
+            Verifier::Peer(_) => return self.check(context, now, Work::Peer, None, actions),
+            Verifier::Exchange(_) => return self.check(context, now, Work::Open, None, actions),
+            Verifier::Password(_) => true,
+            Verifier::Secret(_) => false,
+        };
+        match self.pose(context, link, cleartext) {
+            Ok(challenge) => self.send(challenge, Asker::Link, actions),
+            Err(refusal) => self.refuse(context, now, refusal),
+        }
+    }
+
+    /// An exchange asks something.
+    fn ask(
+        mut self,
+        context: &mut Context,
+        now: Instant,
+        exchange: Box<dyn Exchange>,
+        ask: Ask,
+        actions: &mut Actions,
+    ) -> State {
+        let chain = Arc::clone(self.walk.chain());
+        let Next::Link(position) = self.walk.next() else { return State::Closed };
+        let Some(link) = chain.links().get(position) else { return State::Closed };
+        let cleartext = matches!(ask, Ask::Cleartext);
+        let challenge = match ask {
+            Ask::Hmac | Ask::Cleartext => self.pose(context, link, cleartext),
+            Ask::Own { mechanism, message } => self.pose_own(context, link, mechanism, message),
+        };
+        match challenge {
+            Ok(challenge) => self.send(challenge, Asker::Exchange(exchange, cleartext), actions),
+            Err(refusal) => self.refuse(context, now, refusal),
+        }
+    }
+
+    /// A challenge for a proof by HMAC, or for the cleartext where the wire allows it.
+    fn pose(&mut self, context: &mut Context, link: &Link, cleartext: bool) -> Result<Challenge, Refusal> {
+        let none = |what| Refusal::new(Reason::NoCommonMechanism, what);
+        // S-33: decided before the client is asked anything, so that it never has to be trusted.
+        if cleartext && !self.walk.peer().confidential {
+            let cause = "the module needs the cleartext password and the wire is not encrypted";
+            return Err(Refusal::new(Reason::NotConfidential, cause));
+        }
+        let mechanism = if cleartext {
+            Some(Mechanism::Xor).filter(|xor| self.offer.lists(xor))
+        } else {
+            self.offer.strongest_hmac().map(Mechanism::Hmac)
+        };
+        let mechanism = mechanism.ok_or_else(|| none("the client offers no digest that this link may use"))?;
+        let salt_hash = self.offer.strongest_salt_hash();
+        let salt_hash = salt_hash.ok_or_else(|| none("the client offers no acceptable salt digest"))?;
+        let salt_digest = Mechanism::Hmac(salt_hash).to_string();
+        Ok(Challenge::new(context.salt(), mechanism, salt_digest, self.walk.prompt(link)))
+    }
+
+    /// A challenge of a mechanism that has messages of its own.
+    fn pose_own(
+        &mut self,
+        context: &mut Context,
+        link: &Link,
+        mechanism: String,
+        message: Option<Vec<u8>>,
+    ) -> Result<Challenge, Refusal> {
+        let mechanism = Mechanism::Other(mechanism);
+        if !self.offer.lists(&mechanism) {
+            let cause = format!("the client does not offer {mechanism}");
+            return Err(Refusal::new(Reason::NoCommonMechanism, cause));
+        }
+        let salt_hash = self.offer.strongest_salt_hash().unwrap_or(crate::mechanism::Hash::Sha512);
+        let salt = message.unwrap_or_else(|| context.salt());
+        Ok(Challenge::new(salt, mechanism, Mechanism::Hmac(salt_hash).to_string(), self.walk.prompt(link)))
+    }
+
+    fn send(mut self, challenge: Challenge, asker: Asker, actions: &mut Actions) -> State {
+        self.challenged = true;
+        actions.push_back(Action::Challenge(challenge.clone()));
+        State::AwaitResponse { session: self, challenge, asker }
+    }
+
+    /// The response of a hello that answers `challenge`, if that hello is the session's (S-16).
+    fn accept_response(&self, hello: Hello, challenge: &Challenge) -> Result<Response, Refusal> {
+        self.check_unchanged(&hello)?;
+        let Some(response) = hello.response else {
+            return Err(Refusal::new(Reason::NoResponse, "a hello without a response to the challenge"));
+        };
+        if response.value.is_empty() || response.value.expose().len() > Response::MAX_BYTES {
+            return Err(Refusal::new(Reason::WrongSecret, "the response is empty or longer than 4 KiB"));
+        }
+        if !matches!(challenge.mechanism, Mechanism::Other(_)) {
+            response.check_salt(&challenge.salt)?;
+        }
+        Ok(response)
+    }
+
+    fn check_unchanged(&self, hello: &Hello) -> Result<(), Refusal> {
+        if self.walk.claim().is_kept_by(&hello.claim) && self.offer == hello.offer {
+            return Ok(());
+        }
+        let cause = "a later hello names another user, display, session or other digests";
+        Err(Refusal::new(Reason::ClaimChanged, cause))
+    }
+
+    /// Hands a response to who asked for it.
+    fn judge(self, context: &mut Context, now: Instant, round: Round, asker: Asker, actions: &mut Actions) -> State {
+        let mechanism = Some(round.challenge.mechanism.clone());
+        let work = match asker {
+            Asker::Link => Work::Judge(round),
+            Asker::Exchange(exchange, cleartext) => Work::Step(exchange, answer(round, cleartext)),
+        };
+        self.check(context, now, work, mechanism, actions)
+    }
+
+    fn check(
+        self,
+        context: &mut Context,
+        now: Instant,
+        work: Work,
+        mechanism: Option<Mechanism>,
+        actions: &mut Actions,
+    ) -> State {
+        let Next::Link(position) = self.walk.next() else { return State::Closed };
+        let ticket = context.ticket();
+        match Check::new(ticket, &self.walk, position, work) {
+            Ok(check) => {
+                actions.push_back(Action::Check(check));
+                State::Checking { session: self, ticket, mechanism }
+            }
+            Err(refusal) => self.refuse(context, now, refusal),
+        }
+    }
+
+    /// All links passed; a client that insists on a challenge and got none is still owed one.
+    fn finish(self, context: &mut Context, grant: Grant, actions: &mut Actions) -> State {
+        let offered = self.offer.strongest_hmac().zip(self.offer.strongest_salt_hash());
+        let (true, false, Some((hash, salt_hash))) = (self.insists, self.challenged, offered) else {
+            return accept(grant, actions);
+        };
+        let salt_digest = Mechanism::Hmac(salt_hash).to_string();
+        let challenge = Challenge::new(context.salt(), Mechanism::Hmac(hash), salt_digest, "password");
+        actions.push_back(Action::Challenge(challenge));
+        State::AwaitThrowaway { session: self, grant }
+    }
+
+    /// Refuses, marked with the link that is due.
+    fn refuse(self, context: &mut Context, now: Instant, refusal: Refusal) -> State {
+        let refusal = match self.walk.next() {
+            Next::Link(position) => match self.walk.chain().links().get(position) {
+                Some(link) => refusal.at(position + 1, link.module),
+                None => refusal,
+            },
+            Next::Done(_) => refusal,
+        };
+        context.refuse(now, refusal)
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AwaitHello { .. } => "AwaitHello",
+            Self::Checking { .. } => "Checking",
+            Self::AwaitResponse { .. } => "AwaitResponse",
+            Self::AwaitThrowaway { .. } => "AwaitThrowaway",
+            Self::Refusing { .. } => "Refusing",
+            Self::Closed => "Closed",
+        })
+    }
+}
+
+/// What an exchange is given: the cleartext where it asked for that, else the response as it came.
+fn answer(round: Round, cleartext: bool) -> Answer {
+    let Round { challenge, response } = round;
+    let value = if cleartext { unmask(&challenge, &response) } else { response.value };
+    Answer::new(value, response.client_salt, challenge.salt)
+}
+
+/// The secret that an `xor` response carries.
+pub(super) fn unmask(challenge: &Challenge, response: &Response) -> crate::secret::Secret {
+    xor::mask(&response.value, &combined(challenge, response))
+}
+
+/// The combined salts of a round that this server posed.
+pub(super) fn combined(challenge: &Challenge, response: &Response) -> Vec<u8> {
+    // The server chose the salt digest from `Hash::STRONGEST_FIRST`, so it is always found.
+    let hash = crate::mechanism::Hash::strongest_in(std::slice::from_ref(&challenge.salt_digest));
+    hash.map(|hash| hmac::combine_salts(hash, &response.client_salt, &challenge.salt)).unwrap_or_default()
+}
+
+fn accept(grant: Grant, actions: &mut Actions) -> State {
+    actions.push_back(Action::Accept(grant));
+    State::Closed
+}
+
+fn end(refusal: Refusal, actions: &mut Actions) -> State {
+    actions.push_back(Action::Refuse(refusal));
+    State::Closed
+}
