@@ -461,7 +461,10 @@ mod tests {
             walk.pass(None, None).unwrap();
         }
         let Next::Done(grant) = walk.next() else { panic!("all links passed") };
-        assert_eq!(grant.proofs().iter().map(|p| p.module).collect::<Vec<_>>(), ["hosts", "file", "peercred"]);
+        assert_eq!(
+            grant.proofs().iter().map(|p| p.module).collect::<Vec<_>>(),
+            ["hosts", "file", "peercred"]
+        );
         assert!(grant.identity().is_none());
         assert!(walk.pass(None, None).is_err());
     }

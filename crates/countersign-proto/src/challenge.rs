@@ -64,7 +64,8 @@ impl Offer {
 
     /// What our own client offers: every HMAC it has, and `xor` on a confidential wire only (S-33).
     pub fn of_client(confidential: bool) -> Self {
-        let hmac: Vec<String> = Hash::STRONGEST_FIRST.iter().map(|h| Mechanism::Hmac(*h).to_string()).collect();
+        let hmac: Vec<String> =
+            Hash::STRONGEST_FIRST.iter().map(|h| Mechanism::Hmac(*h).to_string()).collect();
         let mut mechanisms = hmac.clone();
         if confidential {
             mechanisms.push(Mechanism::Xor.to_string());
@@ -164,7 +165,9 @@ mod tests {
         let weak_first = offer(&["xor", "hmac+md5", "hmac+sha224", "hmac+sha512", "hmac+sha256"]);
         assert_eq!(weak_first.strongest_hmac(), Some(Hash::Sha512));
         assert_eq!(weak_first.strongest_salt_hash(), Some(Hash::Sha512));
-        for forbidden in [&["hmac"][..], &["hmac+md5"], &["hmac+sha1"], &["des"], &["xor"], &["HMAC+SHA512"], &[]] {
+        for forbidden in
+            [&["hmac"][..], &["hmac+md5"], &["hmac+sha1"], &["des"], &["xor"], &["HMAC+SHA512"], &[]]
+        {
             assert_eq!(offer(forbidden).strongest_hmac(), None, "{forbidden:?}");
         }
     }

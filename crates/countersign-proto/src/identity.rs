@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn s_069_names_are_normalised_and_judged_before_a_module_sees_them() {
-        for (raw, name) in [("alice", "alice"), ("Zoe\u{308}", "Zoë"), ("o'brien", "o'brien"), ("a b", "a b")] {
+        for (raw, name) in [("alice", "alice"), ("Zoe\u{308}", "Zoë"), ("o'brien", "o'brien"), ("a b", "a b")]
+        {
             assert_eq!(Username::parse(raw).unwrap().as_str(), name);
         }
         let long = "x".repeat(256);

@@ -1,1 +1,10 @@
-//! skeleton
+//! Authentication in front of any daemon: the gateway, the client, and both ends as a library.
+#![deny(unsafe_code)]
+
+pub mod error;
+pub mod modules;
+pub mod transport;
+
+pub use countersign_proto as proto;
+pub use countersign_proto::{Chain, Claim, Grant, Identity, Peer, Refusal, Secret, Username, Verifier};
+pub use error::ConfigError;

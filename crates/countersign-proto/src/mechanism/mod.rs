@@ -87,7 +87,9 @@ mod tests {
 
     #[test]
     fn names_survive_the_round_trip_and_weak_ones_stay_strangers() {
-        for name in ["hmac+sha512", "hmac+sha384", "hmac+sha256", "hmac+sha224", "xor", "u2f:xor", "des", "hmac+md5"] {
+        for name in
+            ["hmac+sha512", "hmac+sha384", "hmac+sha256", "hmac+sha224", "xor", "u2f:xor", "des", "hmac+md5"]
+        {
             assert_eq!(name.parse::<Mechanism>().unwrap().to_string(), name);
         }
         for name in ["des", "hmac+md5", "hmac+sha1", "hmac", "HMAC+SHA512"] {

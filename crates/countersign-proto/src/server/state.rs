@@ -59,7 +59,13 @@ impl State {
         }
     }
 
-    pub(super) fn handle(self, context: &mut Context, now: Instant, message: ClientMessage, actions: &mut Actions) -> Self {
+    pub(super) fn handle(
+        self,
+        context: &mut Context,
+        now: Instant,
+        message: ClientMessage,
+        actions: &mut Actions,
+    ) -> Self {
         match (self, message) {
             (ended @ (Self::Refusing { .. } | Self::Closed), _) => ended,
             (_, ClientMessage::Malformed(refusal)) => end(refusal, actions),
@@ -74,12 +80,12 @@ impl State {
             (Self::Checking { .. }, ClientMessage::Hello(_)) => {
                 end(Refusal::new(Reason::Malformed, "a hello while none was due"), actions)
             }
-            (Self::AwaitResponse { session, challenge, asker }, ClientMessage::Hello(hello)) => {
-                match session.accept_response(*hello, &challenge) {
-                    Ok(response) => session.judge(context, now, Round { challenge, response }, asker, actions),
-                    Err(refusal) => session.refuse(context, now, refusal),
-                }
-            }
+            (Self::AwaitResponse { session, challenge, asker }, ClientMessage::Hello(hello)) => match session
+                .accept_response(*hello, &challenge)
+            {
+                Ok(response) => session.judge(context, now, Round { challenge, response }, asker, actions),
+                Err(refusal) => session.refuse(context, now, refusal),
+            },
             (Self::AwaitThrowaway { session, grant }, ClientMessage::Hello(hello)) => {
                 match session.check_unchanged(&hello) {
                     Ok(()) => accept(grant, actions),
@@ -89,7 +95,13 @@ impl State {
         }
     }
 
-    pub(super) fn handle_checked(self, context: &mut Context, now: Instant, done: Checked, actions: &mut Actions) -> Self {
+    pub(super) fn handle_checked(
+        self,
+        context: &mut Context,
+        now: Instant,
+        done: Checked,
+        actions: &mut Actions,
+    ) -> Self {
         let Self::Checking { mut session, ticket, mechanism } = self else { return self };
         if done.ticket != ticket {
             return Self::Checking { session, ticket, mechanism };
@@ -167,7 +179,8 @@ impl Session {
         } else {
             self.offer.strongest_hmac().map(Mechanism::Hmac)
         };
-        let mechanism = mechanism.ok_or_else(|| none("the client offers no digest that this link may use"))?;
+        let mechanism =
+            mechanism.ok_or_else(|| none("the client offers no digest that this link may use"))?;
         let salt_hash = self.offer.strongest_salt_hash();
         let salt_hash = salt_hash.ok_or_else(|| none("the client offers no acceptable salt digest"))?;
         let salt_digest = Mechanism::Hmac(salt_hash).to_string();
@@ -222,7 +235,14 @@ impl Session {
     }
 
     /// Hands a response to who asked for it.
-    fn judge(self, context: &mut Context, now: Instant, round: Round, asker: Asker, actions: &mut Actions) -> State {
+    fn judge(
+        self,
+        context: &mut Context,
+        now: Instant,
+        round: Round,
+        asker: Asker,
+        actions: &mut Actions,
+    ) -> State {
         let mechanism = Some(round.challenge.mechanism.clone());
         let work = match asker {
             Asker::Link => Work::Judge(round),

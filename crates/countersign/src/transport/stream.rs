@@ -1,0 +1,158 @@
+//! One type for every byte stream, so that what reads it need not know what carries it.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+    process::{ChildStdin, ChildStdout},
+};
+
+/// A connected byte stream, with the bytes that were read from it and given back.
+#[derive(Debug)]
+pub struct Stream {
+    wire: Wire,
+    unread: Vec<u8>,
+}
+
+/// What carries a [`Stream`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Wire {
+    /// A Unix stream socket.
+    Unix(UnixStream),
+    /// A TCP connection.
+    Tcp(TcpStream),
+    /// TLS, our end being the server.
+    TlsServer(Box<tokio_rustls::server::TlsStream<Box<Stream>>>),
+    /// TLS, our end being the client.
+    TlsClient(Box<tokio_rustls::client::TlsStream<Box<Stream>>>),
+    /// A program's standard output and input.
+    Pipes(ChildStdout, ChildStdin),
+}
+
+impl Stream {
+    /// Wraps what carries it.
+    pub fn new(wire: impl Into<Wire>) -> Self {
+        Self { wire: wire.into(), unread: Vec::new() }
+    }
+
+    /// Gives bytes back: they are read again before anything else.
+    pub fn unread(&mut self, bytes: &[u8]) {
+        self.unread.splice(0..0, bytes.iter().copied());
+    }
+
+    /// The bytes that were given back and not read again yet.
+    pub fn pending(&self) -> &[u8] {
+        &self.unread
+    }
+
+    /// What carries it.
+    pub fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// The descriptor whose bytes are the stream's own: not for TLS, nor while bytes are
+    /// [`Stream::pending`]. For `splice` and for handing the socket over.
+    pub fn plain_fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.wire {
+            _ if !self.unread.is_empty() => None,
+            Wire::Unix(socket) => Some(socket.as_fd()),
+            Wire::Tcp(socket) => Some(socket.as_fd()),
+            Wire::TlsServer(_) | Wire::TlsClient(_) | Wire::Pipes(..) => None,
+        }
+    }
+}
+
+impl From<UnixStream> for Wire {
+    fn from(socket: UnixStream) -> Self {
+        Self::Unix(socket)
+    }
+}
+
+impl From<TcpStream> for Wire {
+    fn from(socket: TcpStream) -> Self {
+        Self::Tcp(socket)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.unread.is_empty() {
+            let take = this.unread.len().min(buf.remaining());
+            buf.put_slice(this.unread.get(..take).unwrap_or_default());
+            this.unread.drain(..take);
+            if this.unread.is_empty() {
+                // An idle connection keeps no buffer (the goal per connection is in docs/performance.md).
+                this.unread = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        match &mut this.wire {
+            Wire::Unix(wire) => Pin::new(wire).poll_read(cx, buf),
+            Wire::Tcp(wire) => Pin::new(wire).poll_read(cx, buf),
+            Wire::TlsServer(wire) => Pin::new(wire).poll_read(cx, buf),
+            Wire::TlsClient(wire) => Pin::new(wire).poll_read(cx, buf),
+            Wire::Pipes(output, _) => Pin::new(output).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().wire {
+            Wire::Unix(wire) => Pin::new(wire).poll_write(cx, buf),
+            Wire::Tcp(wire) => Pin::new(wire).poll_write(cx, buf),
+            Wire::TlsServer(wire) => Pin::new(wire).poll_write(cx, buf),
+            Wire::TlsClient(wire) => Pin::new(wire).poll_write(cx, buf),
+            Wire::Pipes(_, input) => Pin::new(input).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().wire {
+            Wire::Unix(wire) => Pin::new(wire).poll_flush(cx),
+            Wire::Tcp(wire) => Pin::new(wire).poll_flush(cx),
+            Wire::TlsServer(wire) => Pin::new(wire).poll_flush(cx),
+            Wire::TlsClient(wire) => Pin::new(wire).poll_flush(cx),
+            Wire::Pipes(_, input) => Pin::new(input).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().wire {
+            Wire::Unix(wire) => Pin::new(wire).poll_shutdown(cx),
+            Wire::Tcp(wire) => Pin::new(wire).poll_shutdown(cx),
+            Wire::TlsServer(wire) => Pin::new(wire).poll_shutdown(cx),
+            Wire::TlsClient(wire) => Pin::new(wire).poll_shutdown(cx),
+            Wire::Pipes(_, input) => Pin::new(input).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_given_back_is_read_first_and_blocks_the_plain_descriptor() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut stream = Stream::new(ours);
+        theirs.write_all(b"world").await.unwrap();
+        stream.unread(b"lo ");
+        stream.unread(b"hel");
+        assert!(stream.plain_fd().is_none());
+        let mut text = [0; 11];
+        stream.read_exact(&mut text).await.unwrap();
+        assert_eq!(&text, b"hello world");
+        assert!(stream.plain_fd().is_some());
+    }
+}
