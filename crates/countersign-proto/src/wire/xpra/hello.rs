@@ -1,0 +1,264 @@
+//! The client's `hello`: read by the gateway, written by our client, passed on to a backend without credentials.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::{Caps, Encoder, Fault, Kind, Packet, Value, WireError};
+
+/// What a client says of itself, each field checked for type and size (S-13). Nothing in it is verified.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Hello {
+    /// The encoder it came in: the one to answer in.
+    pub encoder: Encoder,
+    /// The client's version, such as `6.5` or `3.1.3`.
+    pub version: Option<String>,
+    /// The name to authenticate.
+    pub username: Option<String>,
+    /// A stable id of the client.
+    pub uuid: Option<String>,
+    /// Challenge digests it can answer.
+    pub digests: Vec<String>,
+    /// Digests for combining the salts.
+    pub salt_digests: Vec<String>,
+    /// It insists on a challenge, even on a socket that asks for nothing.
+    pub expects_challenge: bool,
+    /// The answer to the last challenge.
+    pub answer: Option<Answer>,
+    /// What it asks for in place of a session; a legacy client may ask in two ways at once, `request` comes first.
+    pub requests: Vec<String>,
+    /// The session it wants.
+    pub display: Option<String>,
+    /// The id it gives its session.
+    pub session_id: Option<String>,
+    /// The session's name.
+    pub session_name: Option<String>,
+    /// The client's host, by its own word.
+    pub hostname: Option<String>,
+    /// The person's name, by its own word.
+    pub name: Option<String>,
+    /// Encoders it reads, out of those we write.
+    pub encoders: Vec<Encoder>,
+    /// The compression level it asks for; 0: none.
+    pub compression_level: Option<i64>,
+    /// It announced parameters for Xpra's own encryption.
+    pub encryption: bool,
+    caps: Caps,
+}
+
+impl Hello {
+    /// Reads a `hello` packet. Credentials, `argv` and `aliases` are taken out of the dictionary at once, so that
+    /// nothing behind this point can pass them on.
+    ///
+    /// # Errors
+    /// [`WireError::OtherPacket`] for any other packet (S-14), [`WireError::Field`] for a field of the wrong type or
+    /// size (S-13), or a packet without its dictionary.
+    pub fn read(packet: Packet) -> Result<Self, WireError> {
+        if packet.kind != Kind::Hello {
+            return Err(WireError::OtherPacket);
+        }
+        let Some(dict @ Value::Dict(_)) = packet.items.into_iter().next() else {
+            return Err(WireError::Field("hello", Fault::Type));
+        };
+        let mut caps = Caps::read("hello", Some(dict))?;
+        let answer = Answer::take(&mut caps)?;
+        let expects_challenge = caps.flag("challenge")?;
+        caps.drop_named(is_withheld);
+        let name = |name| caps.text(name, Caps::NAME);
+        Ok(Self {
+            encoder: packet.encoder,
+            version: name("version")?,
+            username: name("username")?,
+            uuid: name("uuid")?,
+            digests: caps.texts("digest")?,
+            salt_digests: caps.texts("salt-digest")?,
+            expects_challenge,
+            answer,
+            requests: requests(&caps)?,
+            display: name("display")?,
+            session_id: name("session-id")?,
+            session_name: name("session-name")?,
+            hostname: name("hostname")?,
+            name: name("name")?,
+            encoders: encoders(&caps)?,
+            compression_level: level(&caps)?,
+            encryption: caps.find("encryption").or_else(|| caps.find("cipher")).is_some(),
+            caps,
+        })
+    }
+
+    /// Whether it asks for this, in either form.
+    #[must_use]
+    pub fn requests(&self, name: &str) -> bool {
+        self.requests.iter().any(|request| request == name)
+    }
+
+    /// All it says, without credentials, `argv` and `aliases`.
+    #[must_use]
+    pub fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    /// The `hello` for a backend: everything of the client's but its credentials, `argv` (legacy clients put their
+    /// password there) and `aliases` (so the backend answers with names, not numbers).
+    #[must_use]
+    pub fn forwarded(&self, encoder: Encoder) -> Packet {
+        self.caps.clone().into_packet(encoder, Kind::Hello)
+    }
+}
+
+/// A response, and the salt that went into it.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Answer {
+    /// The response; at most 4 KiB (S-13).
+    pub response: Zeroizing<Vec<u8>>,
+    /// The client's salt; some mechanisms have none. At most 4 KiB.
+    pub salt: Option<Vec<u8>>,
+}
+
+impl Answer {
+    /// Bytes of a response, and of a salt (S-13).
+    pub const LONGEST: usize = 4096;
+
+    /// An answer to be written.
+    #[must_use]
+    pub fn new(response: Zeroizing<Vec<u8>>, salt: Option<Vec<u8>>) -> Self {
+        Self { response, salt }
+    }
+
+    fn take(caps: &mut Caps) -> Result<Option<Self>, WireError> {
+        let response = caps.take_bytes("challenge_response", Self::LONGEST)?.map(Zeroizing::new);
+        let salt = caps.take_bytes("challenge_client_salt", Self::LONGEST)?;
+        Ok(response.map(|response| Self { response, salt }))
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({} bytes, salt {:?})", self.response.len(), self.salt.as_ref().map(Vec::len))
+    }
+}
+
+/// The hello of our client: the smallest that every server from 3.1 on takes.
+#[derive(Debug, Clone, Default)]
+pub struct ClientHello {
+    /// Protocol version to claim; servers refuse a missing one and those below 3.0.
+    pub version: String,
+    /// The name to authenticate.
+    pub username: String,
+    /// A stable id of this client.
+    pub uuid: String,
+    /// Challenge digests that can be answered.
+    pub digests: Vec<String>,
+    /// Digests for combining the salts.
+    pub salt_digests: Vec<String>,
+    /// What to ask for in place of a session.
+    pub request: Option<String>,
+    /// The session wanted behind a gateway.
+    pub display: Option<String>,
+    /// The server must challenge.
+    pub expects_challenge: bool,
+    /// The answer to its last challenge.
+    pub answer: Option<Answer>,
+    /// Random bytes sent beside an answer so that its length does not show; see [`ClientHello::padding`].
+    pub padding: Vec<u8>,
+}
+
+impl ClientHello {
+    /// How many random bytes to send beside a response of this length.
+    #[must_use]
+    pub fn padding(response: usize) -> usize {
+        512_usize.saturating_sub(response).max(32)
+    }
+
+    /// The packet. It asks for answers in `encoder`, uncompressed.
+    #[must_use]
+    pub fn packet(&self, encoder: Encoder) -> Packet {
+        let mut caps = Caps::default()
+            .with("version", self.version.as_str())
+            .with("uuid", self.uuid.as_str())
+            .with("username", self.username.as_str())
+            .with("compression_level", Value::Int(0))
+            .with("compressors", list(["none"]))
+            .with("encoders", list([encoder.name()]))
+            .with(encoder.name(), Value::Bool(true))
+            .with("digest", list(self.digests.iter().map(String::as_str)))
+            .with("salt-digest", list(self.salt_digests.iter().map(String::as_str)));
+        for (name, value) in [("request", &self.request), ("display", &self.display)] {
+            if let Some(value) = value {
+                caps = caps.with(name, value.as_str());
+            }
+        }
+        if self.expects_challenge {
+            caps = caps.with("challenge", Value::Bool(true));
+        }
+        if let Some(answer) = &self.answer {
+            caps = caps
+                .with("challenge_response", Value::Bytes(answer.response.to_vec()))
+                .with("challenge_padding", Value::Bytes(self.padding.clone()));
+            if let Some(salt) = &answer.salt {
+                caps = caps.with("challenge_client_salt", Value::Bytes(salt.clone()));
+            }
+        }
+        caps.into_packet(encoder, Kind::Hello)
+    }
+}
+
+fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> Value {
+    Value::List(names.into_iter().map(Value::from).collect())
+}
+
+fn is_withheld(key: &[u8]) -> bool {
+    key.starts_with(b"challenge") || [b"argv".as_slice(), b"aliases"].contains(&key)
+}
+
+fn requests(caps: &Caps) -> Result<Vec<String>, WireError> {
+    let mut found: Vec<_> =
+        caps.text("request", Caps::NAME)?.filter(|name| !name.is_empty()).into_iter().collect();
+    for (legacy, name) in LEGACY_REQUESTS {
+        // `connect_test_request` holds a text to be sent back, the others are booleans.
+        let asked = caps.find(legacy).is_some_and(|value| match value.as_bytes() {
+            Some(text) => !text.is_empty(),
+            None => value.as_bool() != Some(false),
+        });
+        if asked && !found.iter().any(|known| known == name) {
+            found.push(name.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+fn encoders(caps: &Caps) -> Result<Vec<Encoder>, WireError> {
+    let listed = caps.texts("encoders")?;
+    let mut found = Vec::new();
+    for encoder in Encoder::ALL {
+        if listed.iter().any(|name| name == encoder.name()) || caps.flag(encoder.name())? {
+            found.push(encoder);
+        }
+    }
+    Ok(found)
+}
+
+fn level(caps: &Caps) -> Result<Option<i64>, WireError> {
+    const NAME: &str = "compression_level";
+    caps.find(NAME).map(|value| value.as_int().ok_or(WireError::Field(NAME, Fault::Type))).transpose()
+}
+
+/// The form of requests before `request`: a key of its own each.
+const LEGACY_REQUESTS: [(&str, &str); 13] = [
+    ("version_request", "version"),
+    ("id_request", "id"),
+    ("connect_test_request", "connect_test"),
+    ("info_request", "info"),
+    ("screenshot_request", "screenshot"),
+    ("icon_request", "icon"),
+    ("detach_request", "detach"),
+    ("stop_request", "stop"),
+    ("exit_request", "exit"),
+    ("command_request", "command"),
+    ("print_request", "print"),
+    ("run_request", "run"),
+    ("register_request", "register"),
+];

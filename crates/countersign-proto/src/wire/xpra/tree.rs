@@ -1,0 +1,202 @@
+//! Values from tokens and back: what the encodings have in common, and every limit of S-11 in one place.
+//!
+//! An encoding says what its next token is; the tree keeps the open containers on a stack of its own, so that
+//! nesting costs the peer's allowance and never our call stack.
+
+use super::input::Input;
+use super::{Limits, Value, WireError};
+
+/// What an encoding finds next.
+pub(super) enum Token {
+    Scalar(Value),
+    /// A list of so many items, or up to an `End`.
+    List(Option<usize>),
+    /// A dictionary of so many entries, or up to an `End`.
+    Dict(Option<usize>),
+    End,
+}
+
+/// Decodes the one value that a payload holds.
+pub(super) fn decode(
+    payload: &[u8],
+    limits: &Limits,
+    next: fn(&mut Input<'_>) -> Result<Token, WireError>,
+) -> Result<Value, WireError> {
+    let mut input = Input::new(payload);
+    let mut tree = Tree { open: Vec::new(), values: 0, limits };
+    loop {
+        let token = next(&mut input)?;
+        if let Some(value) = tree.push(token)? {
+            return if input.is_empty() { Ok(value) } else { Err(WireError::Trailing) };
+        }
+    }
+}
+
+/// How an encoding writes.
+pub(super) trait Write {
+    fn scalar(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), WireError>;
+    fn open_list(&self, items: usize, out: &mut Vec<u8>);
+    fn close_list(&self, items: usize, out: &mut Vec<u8>);
+    fn open_dict(&self, entries: usize, out: &mut Vec<u8>);
+    fn close_dict(&self, entries: usize, out: &mut Vec<u8>);
+}
+
+/// Encodes a value; one nested deeper than `depth` is refused, so the recursion is bounded.
+pub(super) fn encode(
+    value: &Value,
+    depth: usize,
+    writer: &dyn Write,
+    out: &mut Vec<u8>,
+) -> Result<(), WireError> {
+    let inner = || depth.checked_sub(1).ok_or(WireError::TooDeep);
+    match value {
+        Value::List(items) => {
+            let depth = inner()?;
+            writer.open_list(items.len(), out);
+            items.iter().try_for_each(|item| encode(item, depth, writer, out))?;
+            writer.close_list(items.len(), out);
+        }
+        Value::Dict(entries) => {
+            let depth = inner()?;
+            writer.open_dict(entries.len(), out);
+            for (key, value) in entries {
+                encode(key, depth, writer, out)?;
+                encode(value, depth, writer, out)?;
+            }
+            writer.close_dict(entries.len(), out);
+        }
+        scalar => writer.scalar(scalar, out)?,
+    }
+    Ok(())
+}
+
+/// The containers that are open, and what the packet has spent of its limits.
+struct Tree<'a> {
+    open: Vec<Open>,
+    values: usize,
+    limits: &'a Limits,
+}
+
+impl Tree<'_> {
+    /// Takes a token; gives the outermost value when that is complete.
+    fn push(&mut self, token: Token) -> Result<Option<Value>, WireError> {
+        match token {
+            Token::Scalar(value) => {
+                self.count()?;
+                self.add(value)
+            }
+            Token::List(items) => self.descend(Open { is_dict: false, items: Vec::new(), expected: items }),
+            Token::Dict(entries) => {
+                let expected = entries.map(|entries| entries.saturating_mul(2));
+                self.descend(Open { is_dict: true, items: Vec::new(), expected })
+            }
+            Token::End => match self.open.pop() {
+                Some(top) if top.expected.is_none() => {
+                    let value = top.close()?;
+                    self.add(value)
+                }
+                _ => Err(WireError::Code),
+            },
+        }
+    }
+
+    fn descend(&mut self, container: Open) -> Result<Option<Value>, WireError> {
+        self.count()?;
+        if self.open.len() >= self.limits.depth {
+            return Err(WireError::TooDeep);
+        }
+        if self.open.last().is_some_and(Open::awaits_key) {
+            return Err(WireError::Key);
+        }
+        if container.is_complete() {
+            let empty = container.close()?;
+            return self.add(empty);
+        }
+        self.open.push(container);
+        Ok(None)
+    }
+
+    /// Puts a complete value where it belongs, and closes every container that this completes.
+    fn add(&mut self, mut value: Value) -> Result<Option<Value>, WireError> {
+        while let Some(mut top) = self.open.pop() {
+            top.put(value, self.limits)?;
+            if !top.is_complete() {
+                self.open.push(top);
+                return Ok(None);
+            }
+            value = top.close()?;
+        }
+        Ok(Some(value))
+    }
+
+    fn count(&mut self) -> Result<(), WireError> {
+        self.values = self.values.saturating_add(1);
+        if self.values > self.limits.values { Err(WireError::TooMany) } else { Ok(()) }
+    }
+}
+
+/// A container whose end is not reached. A dictionary holds keys and values in turn.
+struct Open {
+    is_dict: bool,
+    items: Vec<Value>,
+    expected: Option<usize>,
+}
+
+impl Open {
+    fn put(&mut self, value: Value, limits: &Limits) -> Result<(), WireError> {
+        if self.awaits_key() && Identity::of(&value).is_none() {
+            return Err(WireError::Key);
+        }
+        let most = if self.is_dict { limits.entries.saturating_mul(2) } else { limits.entries };
+        if self.items.len() >= most {
+            return Err(WireError::TooMany);
+        }
+        self.items.push(value);
+        Ok(())
+    }
+
+    fn awaits_key(&self) -> bool {
+        self.is_dict && self.items.len().is_multiple_of(2)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.expected.is_some_and(|expected| self.items.len() >= expected)
+    }
+
+    fn close(self) -> Result<Value, WireError> {
+        if !self.is_dict {
+            return Ok(Value::List(self.items));
+        }
+        let mut entries = Vec::with_capacity(self.items.len() / 2);
+        let mut items = self.items.into_iter();
+        while let Some(key) = items.next() {
+            entries.push((key, items.next().ok_or(WireError::Key)?));
+        }
+        let mut keys: Vec<_> = entries.iter().filter_map(|(key, _)| Identity::of(key)).collect();
+        keys.sort_unstable();
+        if keys.windows(2).any(|pair| matches!(pair, [one, other] if one == other)) {
+            return Err(WireError::DuplicateKey);
+        }
+        Ok(Value::Dict(entries))
+    }
+}
+
+/// What makes a key that key. Text and bytes of the same content are one key, true and 1 as well: a peer behind us
+/// may see them as one, and a second `username` it prefers to the first would be a way past the check.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Identity<'a> {
+    Number(i64),
+    BigNumber(&'a str),
+    Word(&'a [u8]),
+}
+
+impl<'a> Identity<'a> {
+    fn of(key: &'a Value) -> Option<Self> {
+        match key {
+            Value::Bool(value) => Some(Self::Number(i64::from(*value))),
+            Value::Int(value) => Some(Self::Number(*value)),
+            Value::BigInt(digits) => Some(Self::BigNumber(digits.as_str())),
+            word => word.as_bytes().map(Self::Word),
+        }
+    }
+}
