@@ -1,2 +1,20 @@
-//! skeleton
-fn main() {}
+//! The command `countersign`: reads arguments, prints, exits. What it does is the library's.
+#![forbid(unsafe_code)]
+
+mod args;
+mod generate;
+mod logging;
+mod modules;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    match args.run() {
+        Ok(code) => code,
+        Err(report) => report.print(),
+    }
+}

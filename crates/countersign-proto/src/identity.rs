@@ -86,6 +86,14 @@ impl Claim {
         Ok(Self { username, ..Self::default() })
     }
 
+    /// The same claim, asking for a display or session.
+    #[must_use]
+    pub fn asking_for(mut self, display: Option<String>, session: Option<String>) -> Self {
+        self.display = display;
+        self.session = session;
+        self
+    }
+
     /// Whether `later` is the same claim, seen again in a later hello (S-16).
     ///
     /// The first hello of a client that expects a challenge is a short one, so a display or

@@ -1,0 +1,100 @@
+//! `countersign generate`: manual pages, shell completions and the table of modules, from the same
+//! definitions as `--help` and the registry.
+
+use std::{fs, path::PathBuf};
+
+use clap::{Args, CommandFactory as _, ValueEnum};
+use clap_complete::Shell;
+use countersign::modules::Registry;
+
+use crate::{
+    args,
+    report::{Exit, Report, print},
+};
+
+/// Write manual pages, completions and the table of modules.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  countersign generate man docs/man
+  countersign generate completions /usr/share/bash-completion/completions --shell bash
+  countersign generate modules docs/modules.md")]
+pub(crate) struct GenerateArgs {
+    /// What to write.
+    what: What,
+    /// Where to: a folder for `man` and `completions`, a file for `modules`.
+    to: PathBuf,
+    /// The shell to write completions for; all of them if not given.
+    #[arg(long)]
+    shell: Option<Shell>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum What {
+    /// Manual pages, section 1.
+    Man,
+    /// Shell completions.
+    Completions,
+    /// The table of modules, in Markdown.
+    Modules,
+}
+
+pub(crate) fn run(args: GenerateArgs) -> Result<(), Report> {
+    let written = match args.what {
+        What::Man => {
+            fs::create_dir_all(&args.to).and_then(|()| clap_mangen::generate_to(args::Args::command(), &args.to))
+        }
+        What::Completions => completions(&args),
+        What::Modules => fs::write(&args.to, modules()),
+    };
+    let place = args.to.display();
+    written.map_err(|error| {
+        Report::new(Exit::Failure, format!("{place}: {error}")).fix("name a place that can be written to")
+    })?;
+    print(&format!("wrote {place}\n"))
+}
+
+fn completions(args: &GenerateArgs) -> std::io::Result<()> {
+    fs::create_dir_all(&args.to)?;
+    let shells: &[Shell] = args.shell.as_ref().map_or(Shell::value_variants(), std::slice::from_ref);
+    for shell in shells {
+        clap_complete::generate_to(*shell, &mut args::Args::command(), "countersign", &args.to)?;
+    }
+    Ok(())
+}
+
+/// The page `docs/modules.md`.
+pub(crate) fn modules() -> String {
+    let mut page = String::from(
+        "# Modules\n\nMade by `countersign generate modules docs/modules.md`; `countersign modules show NAME` says \
+         the same.\n\n| module | checks | client name | example |\n|---|---|---|---|\n",
+    );
+    for module in Registry::builtin().modules() {
+        let name = if module.uses_username() { "used" } else { "not looked at" };
+        page.push_str(&format!(
+            "| `{}` | {} | {name} | `auth={}` |\n",
+            module.name(),
+            module.summary().replace('|', "\\|"),
+            module.example().replace('|', "\\|"),
+        ));
+    }
+    for module in Registry::builtin().modules() {
+        page.push_str(&format!("\n## {}\n\n{}\n", module.name(), module.manual()));
+        if !module.aliases().is_empty() {
+            page.push_str(&format!("\nAlso read as: {}.\n", module.aliases().join(", ")));
+        }
+        if !module.options().is_empty() {
+            page.push_str("\n| option | value | default | |\n|---|---|---|---|\n");
+        }
+        for option in module.options() {
+            let cell = |text: &str| text.replace('|', "\\|");
+            page.push_str(&format!(
+                "| `{}` | `{}` | {} | {} |\n",
+                option.name,
+                cell(option.value),
+                cell(option.default),
+                cell(option.help)
+            ));
+        }
+    }
+    page
+}

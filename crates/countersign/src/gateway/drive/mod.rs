@@ -1,0 +1,231 @@
+//! One connection, from the first byte to a [`Grant`] or a [`Refusal`].
+//!
+//! An [`Acceptor`] is what a socket knows: its chain, its limits, what may be spoken on it. The
+//! gateway has one for each socket; a daemon that wants no gateway has its own.
+
+use std::{
+    fmt,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{io::AsyncReadExt, time::timeout_at};
+
+mod packets;
+mod silent;
+
+pub use packets::XpraClient;
+
+use crate::{
+    Chain, Grant, Peer, Refusal,
+    proto::{
+        error::Reason,
+        server::Settings,
+        wire::detect::{Detected, detect},
+    },
+    transport::{Stream, tls::ServerTls},
+};
+
+/// Lets clients in by the rules of one socket.
+#[derive(Clone, Debug)]
+pub struct Acceptor {
+    chain: Arc<Chain>,
+    settings: Settings,
+    protocol: Protocol,
+    encryption: Encryption,
+    tls: Option<Arc<ServerTls>>,
+}
+
+/// What is spoken on a socket, above its transport.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "each protocol has its driver")]
+pub enum Protocol {
+    /// Whatever the first bytes announce, among what this build knows: Xpra packets today.
+    #[default]
+    Auto,
+    /// Xpra packets.
+    Xpra,
+    /// Nothing is said: the chain decides by what the transport proves, and the bytes are the
+    /// daemon's from the first on.
+    Stream,
+}
+
+/// When TLS is spoken on a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a socket's TLS rule must be decided everywhere")]
+pub enum Encryption {
+    /// Never.
+    #[default]
+    None,
+    /// If the client's first byte starts it. The chain is the same either way (S-66).
+    Offered,
+    /// From the first byte on; anything else is closed without an answer (S-38).
+    Required,
+}
+
+/// A client that was let in.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Who, and by what.
+    pub grant: Grant,
+    /// Its bytes.
+    pub stream: Stream,
+    /// How it talks.
+    pub speech: Speech,
+}
+
+/// How an admitted client talks.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "each has its way to the backend")]
+pub enum Speech {
+    /// Its bytes are the daemon's already.
+    Silent,
+    /// It said a hello and awaits the answer.
+    Xpra(Box<XpraClient>),
+}
+
+/// A client that was not let in.
+#[derive(Debug)]
+pub struct Turned {
+    /// Why.
+    pub refusal: Refusal,
+    /// What the transport proved until then.
+    pub peer: Arc<Peer>,
+    /// The name it claimed, if it got that far. The client's own word: escape it.
+    pub username: Option<String>,
+}
+
+impl Acceptor {
+    /// Lets in whom `chain` lets in, in the clear, by whatever protocol the client speaks.
+    pub fn new(chain: Arc<Chain>) -> Self {
+        let (protocol, encryption) = (Protocol::default(), Encryption::default());
+        Self { chain, settings: Settings::default(), protocol, encryption, tls: None }
+    }
+
+    /// The same with other limits.
+    #[must_use]
+    pub fn with_settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// The same for one protocol only.
+    #[must_use]
+    pub fn with_protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// The same with TLS, offered or required.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Arc<ServerTls>, encryption: Encryption) -> Self {
+        self.tls = Some(tls);
+        self.encryption = encryption;
+        self
+    }
+
+    /// Its chain.
+    pub fn chain(&self) -> &Arc<Chain> {
+        &self.chain
+    }
+
+    /// Talks with a client that just connected, until it is let in or turned away.
+    ///
+    /// It takes at most `login_timeout` and the pause before a refusal (S-01, S-26). What the peer
+    /// was told on the way is already sent.
+    ///
+    /// # Errors
+    /// [`Turned`]: the refusal, with its private cause for the log.
+    pub async fn accept(&self, stream: Stream, peer: Peer) -> Result<Admitted, Turned> {
+        let start = Instant::now();
+        let turned = |refusal, peer: &Arc<Peer>| Turned { refusal, peer: Arc::clone(peer), username: None };
+        let deadline = start + self.settings.handshake_timeout;
+        let plain = Arc::new(peer.clone());
+        let (mut stream, peer) =
+            self.secure(stream, peer, deadline).await.map_err(|refusal| turned(refusal, &plain))?;
+        let peer = Arc::new(peer);
+        if self.protocol == Protocol::Stream {
+            return silent::drive(self, stream, peer, start).await;
+        }
+        match first_bytes(&mut stream, deadline).await {
+            Ok(Detected::Packets) => packets::drive(self, stream, peer, start).await,
+            Ok(other) => {
+                packets::refuse_unread(&mut stream).await;
+                Err(turned(Refusal::new(Reason::Malformed, unspoken(other)), &peer))
+            }
+            Err(refusal) => Err(turned(refusal, &peer)),
+        }
+    }
+
+    /// Completes TLS where the socket has it and the client starts it.
+    async fn secure(&self, mut stream: Stream, peer: Peer, deadline: Instant) -> Result<(Stream, Peer), Refusal> {
+        let Some(tls) = self.tls.as_ref().filter(|_| self.encryption != Encryption::None) else {
+            return Ok((stream, peer));
+        };
+        // On a silent protocol the client may wait for the daemon to speak first: TLS there is
+        // required or absent, never guessed.
+        if self.encryption == Encryption::Offered {
+            if self.protocol == Protocol::Stream {
+                return Ok((stream, peer));
+            }
+            if first_bytes(&mut stream, deadline).await? != Detected::Tls {
+                return Ok((stream, peer));
+            }
+        }
+        tls.accept(stream, peer, deadline)
+            .await
+            .map_err(|error| Refusal::new(Reason::Malformed, format!("the TLS handshake failed: {error}")))
+    }
+}
+
+/// Reads until the protocol is clear, and gives the bytes back.
+async fn first_bytes(stream: &mut Stream, deadline: Instant) -> Result<Detected, Refusal> {
+    let mut seen = Vec::with_capacity(64);
+    let found = loop {
+        let patience = timeout_at(deadline.into(), stream.read_buf(&mut seen)).await;
+        let (ended, late) = match patience {
+            Ok(Ok(0)) => (true, false),
+            Ok(Ok(_)) => (false, false),
+            Ok(Err(error)) => return Err(broken(&error)),
+            Err(_) => (true, true),
+        };
+        if seen.is_empty() {
+            return Err(match late {
+                true => Refusal::new(Reason::Timeout, "nothing was said in time"),
+                false => Refusal::new(Reason::PeerLeft, "the client left without a word"),
+            });
+        }
+        match detect(&seen, ended) {
+            Detected::NeedMore => {}
+            found => break found,
+        }
+    };
+    stream.unread(&seen);
+    Ok(found)
+}
+
+fn broken(error: &io::Error) -> Refusal {
+    Refusal::new(Reason::PeerLeft, format!("the connection broke: {error}"))
+}
+
+fn unspoken(found: Detected) -> &'static str {
+    match found {
+        Detected::Tls => "the client speaks TLS, which this socket does not",
+        Detected::Http => "the client speaks HTTP, which this socket does not",
+        Detected::Ssh => "the client speaks SSH, which this socket does not",
+        Detected::Rfb => "the client speaks VNC, which this socket does not",
+        _ => "the client speaks no protocol that is known here",
+    }
+}
+
+/// The longest time that telling a peer why, and waiting for it to leave, may take.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+impl fmt::Display for Turned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.peer, self.refusal)
+    }
+}
+
+impl std::error::Error for Turned {}

@@ -1,0 +1,292 @@
+//! The driver for Xpra packets: it reads and writes, and holds no rule of a login.
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{timeout, timeout_at},
+};
+
+use super::{Acceptor, Admitted, FAREWELL, Speech, Turned};
+use crate::{
+    Claim, Peer, Refusal, Secret,
+    proto::{
+        challenge::{self, Offer, Response},
+        error::Reason,
+        server::{Action, Check, ClientMessage, Conversation},
+        wire::xpra::{
+            Caps, Challenge, Decoder, Disconnect, Encoder, Hello, Limits, Packet, ServerHello, WireError, plain_text,
+        },
+    },
+    transport::Stream,
+};
+
+/// What an admitted client said in its last hello, and how to answer it.
+#[derive(Debug)]
+pub struct XpraClient {
+    hello: Hello,
+}
+
+impl XpraClient {
+    /// The hello, without its credentials.
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// Whether it is our own client, which wants the daemon's bytes behind our hello and not a
+    /// session of packets.
+    pub fn wants_bytes(&self) -> bool {
+        self.hello.caps().find(ANNOUNCEMENT).is_some()
+    }
+
+    /// Tells our own client that the daemon's bytes follow.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn welcome(&self, stream: &mut Stream) -> std::io::Result<()> {
+        self.reply(stream, Caps::default().with("stream", true)).await
+    }
+
+    /// Answers the hello with these capabilities, and who answers.
+    ///
+    /// # Errors
+    /// The connection broke, or the capabilities cannot be written in the client's encoder.
+    pub async fn reply(&self, stream: &mut Stream, caps: Caps) -> std::io::Result<()> {
+        let caps = caps.with("version", XPRA_VERSION).with(ANNOUNCEMENT, env!("CARGO_PKG_VERSION"));
+        let hello = ServerHello::with_caps(caps).map_err(std::io::Error::other)?;
+        send(stream, &hello.packet(self.hello.encoder)).await
+    }
+
+    /// Ends the connection with a reason.
+    pub async fn dismiss(&self, mut stream: Stream, reasons: &[&str]) {
+        let disconnect = Disconnect { reasons: reasons.iter().map(|&reason| reason.to_owned()).collect() };
+        part(&mut stream, &packet_bytes(&disconnect.packet(self.hello.encoder))).await;
+    }
+
+    /// The client's hello for an Xpra server behind, without its credentials.
+    ///
+    /// # Errors
+    /// It cannot be written in the client's own encoder.
+    pub fn forwarded(&self) -> Result<Vec<u8>, WireError> {
+        self.hello.forwarded(self.hello.encoder).encode()
+    }
+}
+
+/// Drives a login until its end. Bytes behind the last hello stay unread in the stream (S-17).
+pub(super) async fn drive(
+    acceptor: &Acceptor,
+    stream: Stream,
+    peer: Arc<Peer>,
+    start: Instant,
+) -> Result<Admitted, Turned> {
+    let chain = Arc::clone(&acceptor.chain);
+    let conversation = Conversation::new(chain, Arc::clone(&peer), acceptor.settings, random, start);
+    let login = Login { stream, conversation, decoder: Decoder::new(Limits::default()), hello: None };
+    login.drive(peer).await
+}
+
+struct Login {
+    stream: Stream,
+    conversation: Conversation,
+    decoder: Decoder,
+    hello: Option<Hello>,
+}
+
+impl Login {
+    async fn drive(mut self, peer: Arc<Peer>) -> Result<Admitted, Turned> {
+        let mut buffer = Vec::new();
+        let refusal = loop {
+            match self.conversation.poll() {
+                Some(Action::Check(check)) => run(&mut self.conversation, check).await,
+                Some(Action::Challenge(challenge)) => {
+                    if let Err(refusal) = self.send_challenge(challenge).await {
+                        break refusal;
+                    }
+                }
+                Some(Action::Accept(grant)) => {
+                    self.stream.unread(&buffer);
+                    let Some(hello) = self.hello else {
+                        break Refusal::new(Reason::Malformed, "accepted without a hello");
+                    };
+                    let speech = Speech::Xpra(Box::new(XpraClient { hello }));
+                    return Ok(Admitted { grant, stream: self.stream, speech });
+                }
+                Some(Action::Refuse(refusal)) => break refusal,
+                None => {
+                    if let Some(message) = self.next_message(&mut buffer).await {
+                        self.conversation.handle(Instant::now(), message);
+                    }
+                }
+            }
+        };
+        let username = self.hello.as_ref().and_then(|hello| hello.username.clone());
+        self.refuse(&refusal).await;
+        Err(Turned { refusal, peer, username })
+    }
+
+    /// Waits for a message or the conversation's next deadline.
+    async fn next_message(&mut self, buffer: &mut Vec<u8>) -> Option<ClientMessage> {
+        let deadline = self.conversation.poll_timeout()?;
+        if !self.conversation.wants_input() {
+            tokio::time::sleep_until(deadline.into()).await;
+            self.conversation.handle_timeout(Instant::now());
+            return None;
+        }
+        loop {
+            match self.decoder.decode(buffer) {
+                Ok(Some((packet, length))) => {
+                    buffer.drain(..length);
+                    return self.message(packet).await;
+                }
+                Ok(None) => {}
+                Err(error) => return Some(malformed(&error)),
+            }
+            match timeout_at(deadline.into(), self.stream.read_buf(buffer)).await {
+                Ok(Ok(0)) => return Some(ClientMessage::Closed),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    return Some(ClientMessage::Malformed(super::broken(&error)));
+                }
+                Err(_) => {
+                    self.conversation.handle_timeout(Instant::now());
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// What a packet says, for the conversation; the one request that is answered without a login
+    /// is answered here (S-14, W45).
+    async fn message(&mut self, packet: Packet) -> Option<ClientMessage> {
+        let mut hello = match Hello::read(packet) {
+            Ok(hello) => hello,
+            Err(error) => return Some(malformed(&error)),
+        };
+        if hello.version.is_none() {
+            return Some(malformed_because("the hello names no version"));
+        }
+        if hello.requests("version") {
+            let answer = ServerHello::with_version(XPRA_VERSION).packet(hello.encoder);
+            part(&mut self.stream, &packet_bytes(&answer)).await;
+            return Some(ClientMessage::Closed);
+        }
+        let message = read_hello(&mut hello);
+        self.hello = Some(hello);
+        Some(message)
+    }
+
+    async fn send_challenge(&mut self, challenge: challenge::Challenge) -> Result<(), Refusal> {
+        let encoder = self.encoder();
+        let packet = Challenge {
+            salt: challenge.salt,
+            caps: Caps::default().with(ANNOUNCEMENT, env!("CARGO_PKG_VERSION")),
+            digest: challenge.mechanism.to_string(),
+            salt_digest: Some(challenge.salt_digest),
+            prompt: Some(challenge.prompt),
+        };
+        let deadline = self.conversation.poll_timeout().unwrap_or_else(Instant::now);
+        // S-08: a peer that does not read what it is sent is left at its deadline.
+        match timeout_at(deadline.into(), send(&mut self.stream, &packet.packet(encoder))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(super::broken(&error)),
+            Err(_) => Err(Refusal::new(Reason::Timeout, "the client does not read its challenge")),
+        }
+    }
+
+    fn encoder(&self) -> Encoder {
+        self.hello.as_ref().map_or(Encoder::Rencodeplus, |hello| hello.encoder)
+    }
+
+    /// Tells the client, in the form it can read: the one place where a refusal becomes bytes.
+    async fn refuse(&mut self, refusal: &Refusal) {
+        if refusal.reason == Reason::PeerLeft {
+            return;
+        }
+        let bytes = match &self.hello {
+            Some(hello) => packet_bytes(&Disconnect::new(refusal.public()).packet(hello.encoder)),
+            None => plain_text(refusal.public()),
+        };
+        part(&mut self.stream, &bytes).await;
+    }
+}
+
+/// Runs a check where it may block, unless it never does, and hands the result back.
+pub(super) async fn run(conversation: &mut Conversation, check: Check) {
+    let deadline = conversation.poll_timeout().unwrap_or_else(Instant::now);
+    let done = if check.may_block() {
+        let running = tokio::task::spawn_blocking(move || check.run());
+        match timeout_at(deadline.into(), running).await {
+            Ok(Ok(done)) => done,
+            // S-65: late or lost is refused. The thread ends by itself; its result is dropped.
+            Ok(Err(_)) | Err(_) => return conversation.handle_timeout(deadline),
+        }
+    } else {
+        check.run()
+    };
+    conversation.handle_checked(Instant::now(), done);
+}
+
+/// Random bytes of the operating system (S-28).
+///
+/// Without them no salt can be made: the task ends, and with it the login.
+pub(super) fn random(bytes: &mut [u8]) {
+    #[expect(clippy::expect_used, reason = "no login may go on without randomness")]
+    getrandom::fill(bytes).expect("the operating system gives random bytes");
+}
+
+/// A peer whose bytes are no packets gets a line of text, as Xpra servers write it.
+pub(super) async fn refuse_unread(stream: &mut Stream) {
+    part(stream, &plain_text("protocol error")).await;
+}
+
+/// The hello as the conversation sees it. The response is taken out of `hello`.
+fn read_hello(hello: &mut Hello) -> ClientMessage {
+    let claim = match Claim::named(hello.username.as_deref().unwrap_or_default()) {
+        Ok(claim) => claim.asking_for(hello.display.clone(), hello.session_name.clone()),
+        Err(refusal) => return ClientMessage::Unacceptable(refusal),
+    };
+    let offer = Offer::new(hello.digests.clone(), hello.salt_digests.clone());
+    let response = hello.answer.take().map(|mut answer| {
+        Response::new(Secret::new(std::mem::take(&mut *answer.response)), answer.salt.unwrap_or_default())
+    });
+    let hello = challenge::Hello::new(claim, offer).expecting_challenge(hello.expects_challenge);
+    ClientMessage::Hello(Box::new(hello.with_response(response)))
+}
+
+fn malformed(error: &WireError) -> ClientMessage {
+    ClientMessage::Malformed(Refusal::new(Reason::Malformed, format!("{}: {error}", error.reason())))
+}
+
+fn malformed_because(cause: &'static str) -> ClientMessage {
+    ClientMessage::Malformed(Refusal::new(Reason::Malformed, cause))
+}
+
+fn packet_bytes(packet: &Packet) -> Vec<u8> {
+    packet.encode().unwrap_or_else(|_| plain_text("server error"))
+}
+
+async fn send(stream: &mut Stream, packet: &Packet) -> std::io::Result<()> {
+    let bytes = packet.encode().map_err(std::io::Error::other)?;
+    stream.write_all(&bytes).await?;
+    stream.flush().await
+}
+
+/// Says the last word and waits a moment for the peer to go, so that what it still sends does not
+/// reset the connection before it has read why. Nothing of it is looked at (W37).
+async fn part(stream: &mut Stream, last: &[u8]) {
+    let farewell = async {
+        stream.write_all(last).await?;
+        stream.shutdown().await?;
+        let mut unread = [0; 4096];
+        while stream.read(&mut unread).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // A peer that broke the connection has no more to be told.
+    let _ = timeout(FAREWELL, farewell).await;
+}
+
+/// How our two ends know each other, in the hello and in each challenge.
+const ANNOUNCEMENT: &str = "countersign";
+
+/// The version that Xpra clients are told: they refuse servers below 3.0 and take any higher one.
+const XPRA_VERSION: &str = "6.5";

@@ -1,0 +1,201 @@
+//! One socket of the gateway: accepts, lets in or turns away, and hands over.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::sleep,
+};
+use tracing::{debug, warn};
+
+use super::{
+    audit::{self, Decision},
+    drive::{Acceptor, Admitted, Speech, XpraClient},
+    handover::{self, Ended},
+};
+use crate::{
+    Grant, Peer,
+    backend::{Backend, BackendError, SessionFacts},
+    transport::{Listener, Stream},
+};
+
+/// A listening socket with all that its clients need.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Door {
+    /// The socket as logs name it.
+    pub name: String,
+    /// Where clients arrive.
+    pub listener: Listener,
+    /// Who is let in, and how that is found out.
+    pub acceptor: Acceptor,
+    /// The daemon behind.
+    pub backend: Arc<Backend>,
+    /// Said for every connection, where the chain lets in strangers (S-67).
+    pub warning: Option<String>,
+}
+
+impl Door {
+    /// A door from its parts.
+    pub fn new(name: String, listener: Listener, acceptor: Acceptor, backend: Arc<Backend>) -> Self {
+        Self { name, listener, acceptor, backend, warning: None }
+    }
+
+    /// The same door, with a warning for each connection.
+    #[must_use]
+    pub fn with_warning(mut self, warning: Option<String>) -> Self {
+        self.warning = warning;
+        self
+    }
+
+    /// Accepts until `stop`, then lets the sessions that run go on until `cut`, and says how many
+    /// were cut.
+    ///
+    /// Each login holds one of the `permits` until it is decided; without one the kernel's queue
+    /// holds new clients back (S-04).
+    pub async fn serve(
+        self,
+        permits: Arc<Semaphore>,
+        stop: impl Future<Output = ()>,
+        cut: impl Future<Output = ()>,
+    ) -> usize {
+        let door = Arc::new(self);
+        let mut sessions = JoinSet::new();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let permit = tokio::select! {
+                () = &mut stop => break,
+                Some(_) = sessions.join_next() => continue,
+                permit = Arc::clone(&permits).acquire_owned() => permit,
+            };
+            let Ok(permit) = permit else { break };
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                accepted = door.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let door = Arc::clone(&door);
+                    sessions.spawn(async move { door.receive(stream, peer, permit).await });
+                }
+                Err(error) => {
+                    // S-05: out of descriptors, for example. Waiting is what lets some be freed.
+                    warn!(socket = door.name, "cannot accept a connection for now: {error}");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drain(sessions, cut).await
+    }
+
+    /// One connection, from accept to its end.
+    async fn receive(&self, stream: Stream, peer: Peer, permit: tokio::sync::OwnedSemaphorePermit) {
+        let start = Instant::now();
+        let session = session_id();
+        if let Some(warning) = &self.warning {
+            warn!(socket = self.name, peer = %peer, "{warning}");
+        }
+        let admitted = self.acceptor.accept(stream, peer).await;
+        drop(permit);
+        match admitted {
+            Ok(admitted) => {
+                Decision::accepted(&self.name, &session, &admitted.grant, start.elapsed()).record();
+                let since = Instant::now();
+                let ended = self.hand_over(admitted, &session).await;
+                if let Some(ended) = ended {
+                    audit::session_ended(&session, &ended, since.elapsed());
+                }
+            }
+            Err(turned) => {
+                let links = self.acceptor.chain().links().len();
+                Decision::refused(&self.name, &session, &turned, links, start.elapsed()).record();
+            }
+        }
+    }
+
+    /// Takes an admitted client to the daemon. `None` where there is no session: the client only
+    /// asked something, or the daemon could not be reached.
+    async fn hand_over(&self, admitted: Admitted, session: &str) -> Option<Ended> {
+        let Admitted { grant, stream, speech } = admitted;
+        let facts = SessionFacts { id: session.to_owned() };
+        match speech {
+            Speech::Silent => match self.backend.open(&grant, &facts).await {
+                Ok(backend) => Some(handover::relay(stream, backend).await),
+                Err(error) => {
+                    self.unreachable(&error);
+                    None
+                }
+            },
+            Speech::Xpra(client) => self.hand_over_xpra(grant, stream, *client, &facts).await,
+        }
+    }
+
+    async fn hand_over_xpra(
+        &self,
+        grant: Grant,
+        mut stream: Stream,
+        client: XpraClient,
+        facts: &SessionFacts,
+    ) -> Option<Ended> {
+        let packets = self.backend.speaks_xpra();
+        if client.hello().requests("info") && (client.wants_bytes() || !packets) {
+            // Whoever asks what there is, and no Xpra server is there to tell, is told who it is.
+            let caps = self.backend.describe(&grant, facts);
+            client.answer_info(stream, caps).await;
+            return None;
+        }
+        if !packets && !client.wants_bytes() {
+            let reason = "the daemon behind this gateway is no xpra server: use `countersign connect`";
+            client.dismiss(stream, &["session not found error", reason]).await;
+            return None;
+        }
+        let mut backend = match self.backend.open(&grant, facts).await {
+            Ok(backend) => backend,
+            Err(error) => {
+                self.unreachable(&error);
+                client.dismiss(stream, &["connection error", error.public()]).await;
+                return None;
+            }
+        };
+        let prelude = if packets { client.forward(&mut backend).await } else { client.welcome(&mut stream).await };
+        if let Err(error) = prelude {
+            debug!(socket = self.name, "the session ended before it began: {error}");
+            return None;
+        }
+        Some(handover::relay(stream, backend).await)
+    }
+
+    fn unreachable(&self, error: &BackendError) {
+        warn!(socket = self.name, "the daemon behind cannot be reached: {error}");
+    }
+}
+
+/// Waits for the sessions to end; cuts those that run when `cut` comes, and counts them.
+async fn drain(mut sessions: JoinSet<()>, cut: impl Future<Output = ()>) -> usize {
+    let mut cut = std::pin::pin!(cut);
+    loop {
+        tokio::select! {
+            ended = sessions.join_next() => if ended.is_none() { return 0 },
+            () = &mut cut => {
+                let left = sessions.len();
+                sessions.shutdown().await;
+                return left;
+            }
+        }
+    }
+}
+
+/// 64 random bits: joins the records of one connection, and tells nobody anything else.
+fn session_id() -> String {
+    let mut bytes = [0; 8];
+    super::drive::random(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// How long the gateway leaves a socket alone that cannot accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
