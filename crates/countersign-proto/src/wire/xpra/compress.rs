@@ -52,11 +52,20 @@ impl Compression {
 }
 
 fn zlib(payload: &[u8], limit: usize) -> Result<Zeroizing<Vec<u8>>, WireError> {
+    // Real hellos become three times as long. Room for all that could come out is made for the others only: it has
+    // to be cleared before and wiped behind, which would cost us more than it costs the peer.
+    let usual = payload.len().saturating_mul(ZLIB_USUAL_RATIO).min(limit);
+    match zlib_within(payload, usual) {
+        Err(WireError::InflatesTooLarge) => zlib_within(payload, limit),
+        inflated => inflated,
+    }
+}
+
+fn zlib_within(payload: &[u8], most: usize) -> Result<Zeroizing<Vec<u8>>, WireError> {
     const FLAGS: u32 = inflate_flags::TINFL_FLAG_PARSE_ZLIB_HEADER
         | inflate_flags::TINFL_FLAG_COMPUTE_ADLER32
         | inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
     // One buffer that never grows: nothing more can come out, and no copy of a secret stays behind.
-    let most = payload.len().saturating_mul(ZLIB_RATIO).min(limit);
     let mut out = Zeroizing::new(vec![0; most]);
     let mut state = Box::<DecompressorOxide>::default();
     let (status, read, written) = decompress(&mut state, payload, &mut out, 0, FLAGS);
@@ -87,7 +96,6 @@ fn lz4(payload: &[u8], limit: usize) -> Result<Zeroizing<Vec<u8>>, WireError> {
     }
 }
 
-/// The most that a byte of deflate can become: 258 bytes from two bits.
-const ZLIB_RATIO: usize = 1032;
+const ZLIB_USUAL_RATIO: usize = 16;
 /// The most that a byte of an LZ4 block can become: 255 more of a match.
 const LZ4_RATIO: usize = 255;

@@ -5,7 +5,7 @@ use super::{Caps, Encoder, Fault, Kind, Packet, Value, WireError};
 /// The server's capabilities, or what a request asked for.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ServerHello {
-    /// The server's version.
+    /// The server's version; some answers write it as a list of numbers.
     pub version: Option<String>,
     caps: Caps,
 }
@@ -20,9 +20,13 @@ impl ServerHello {
     /// An answer that says all of this.
     ///
     /// # Errors
-    /// [`WireError::Field`] if `version` is no text of at most 255 bytes.
+    /// [`WireError::Field`] if `version` is neither a text of at most 255 bytes nor a short list of numbers.
     pub fn with_caps(caps: Caps) -> Result<Self, WireError> {
-        Ok(Self { version: caps.text("version", Caps::NAME)?, caps })
+        let version = match caps.find("version").and_then(Value::as_list) {
+            Some(numbers) => Some(dotted(numbers)?),
+            None => caps.text("version", Caps::NAME)?,
+        };
+        Ok(Self { version, caps })
     }
 
     /// Reads a `hello` packet of a server.
@@ -52,3 +56,13 @@ impl ServerHello {
         self.caps.clone().into_packet(encoder, Kind::Hello)
     }
 }
+
+fn dotted(numbers: &[Value]) -> Result<String, WireError> {
+    if numbers.len() > LONGEST_VERSION {
+        return Err(WireError::Field("version", Fault::Size));
+    }
+    let parts: Option<Vec<_>> = numbers.iter().map(|part| Some(part.as_int()?.to_string())).collect();
+    Ok(parts.ok_or(WireError::Field("version", Fault::Type))?.join("."))
+}
+
+const LONGEST_VERSION: usize = 4;
