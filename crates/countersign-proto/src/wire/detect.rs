@@ -44,16 +44,17 @@ fn text(first: &[u8], ended: bool) -> Detected {
             return found;
         }
     }
-    let end = first.iter().position(|byte| *byte == b'\n');
-    let line = end.and_then(|end| first.get(..end)).unwrap_or(first);
-    if line.windows(5).any(|word| word == b"HTTP/") {
-        return Detected::Http;
+    // Judged from the front up to where the text ends, so that more bytes never change an answer.
+    let start = first.get(..FIRST_LINE).unwrap_or(first);
+    let end = start.iter().position(|byte| !matches!(byte, b' '..=b'~'));
+    let line = end.and_then(|end| start.get(..end)).unwrap_or(start);
+    if line.windows(HTTP_VERSION.len()).any(|word| word == HTTP_VERSION) {
+        Detected::Http
+    } else if end.is_some() || line.len() >= FIRST_LINE {
+        Detected::Unknown
+    } else {
+        undecided(ended, Detected::Unknown)
     }
-    let plausible = line.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\r'));
-    if end.is_none() && plausible && line.len() < FIRST_LINE {
-        return undecided(ended, Detected::Unknown);
-    }
-    Detected::Unknown
 }
 
 fn undecided(ended: bool, otherwise: Detected) -> Detected {
@@ -61,6 +62,7 @@ fn undecided(ended: bool, otherwise: Detected) -> Detected {
 }
 
 const TLS_HANDSHAKE: u8 = 0x16;
+const HTTP_VERSION: &[u8] = b"HTTP/";
 const PREFIXES: [(&[u8], Detected); 4] = [
     (b"GET ", Detected::Http),
     (b"POST ", Detected::Http),
@@ -122,8 +124,17 @@ mod tests {
 
     #[test]
     fn more_bytes_never_change_a_decision() {
-        let whole: &[&[u8]] =
-            &[b"POST / HTTP/1.1\r\n", b"PUT / HTTP/1.1\r\n", b"SSH-2.0-x\r\n", b"P\x10\x00\x00"];
+        let late = [&[b'a'; FIRST_LINE][..], b" HTTP/1.1\r\n"].concat();
+        let whole: [&[u8]; 8] = [
+            b"POST / HTTP/1.1\r\n",
+            b"PUT / HTTP/1.1\r\n",
+            b"SSH-2.0-x\r\n",
+            b"P\x10\x00\x00",
+            b"\xf3GET / HTTP/1.1\r\n",
+            b"GE\0 HTTP/1.1\r\n",
+            b"PUT / HTTP/\xf3\r\n",
+            &late,
+        ];
         for whole in whole {
             let last = detect(whole, true);
             for cut in 0..whole.len() {
