@@ -46,13 +46,27 @@ impl Encoder {
     /// # Errors
     /// [`WireError::Unrepresentable`] for null and floats in bencode, [`WireError::TooDeep`] beyond 16 containers.
     pub fn encode(self, value: &Value) -> Result<Vec<u8>, WireError> {
-        let writer: &dyn tree::Write = match self {
+        let mut out = Vec::new();
+        tree::encode(value, Limits::default().depth, self.writer(), &mut out)?;
+        Ok(out)
+    }
+
+    /// Appends a list of `head` and `items`.
+    pub(super) fn encode_list(
+        self,
+        head: &Value,
+        items: &[Value],
+        out: &mut Vec<u8>,
+    ) -> Result<(), WireError> {
+        let (length, depth) = (items.len().saturating_add(1), Limits::default().depth.saturating_sub(1));
+        tree::encode_list(length, std::iter::once(head).chain(items), depth, self.writer(), out)
+    }
+
+    fn writer(self) -> &'static dyn tree::Write {
+        match self {
             Self::Rencodeplus => &rencode::Dialect::Plus,
             Self::Rencode => &rencode::Dialect::Plain,
             Self::Bencode => &bencode::Bencode,
-        };
-        let mut out = Vec::new();
-        tree::encode(value, Limits::default().depth, writer, &mut out)?;
-        Ok(out)
+        }
     }
 }

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use zeroize::Zeroizing;
-
 use super::{Encoder, Header, Limits, Value, WireError, header, line};
 
 /// One packet: its type, and the items behind that.
@@ -31,14 +29,10 @@ impl Packet {
     /// [`WireError::Unrepresentable`] for a value that the encoder has no form for, [`WireError::TooDeep`] beyond 16
     /// containers, [`WireError::TooLarge`] for 4 GiB and more.
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
-        let mut items = Vec::with_capacity(self.items.len().saturating_add(1));
-        items.push(Value::from(self.kind.name()));
-        items.extend_from_slice(&self.items);
-        let payload = Zeroizing::new(self.encoder.encode(&Value::List(items))?);
+        let mut payload = Vec::new();
+        self.encoder.encode_list(&self.kind.name().into(), &self.items, &mut payload)?;
         let size = u32::try_from(payload.len()).map_err(|_| WireError::TooLarge)?;
-        let mut out = Header::write(self.encoder, size).to_vec();
-        out.extend_from_slice(&payload);
-        Ok(out)
+        Ok([&Header::write(self.encoder, size)[..], &payload].concat())
     }
 
     fn from_value(encoder: Encoder, value: Value, aliases: &Value) -> Result<Self, WireError> {

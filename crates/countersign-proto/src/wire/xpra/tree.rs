@@ -50,12 +50,7 @@ pub(super) fn encode(
 ) -> Result<(), WireError> {
     let inner = || depth.checked_sub(1).ok_or(WireError::TooDeep);
     match value {
-        Value::List(items) => {
-            let depth = inner()?;
-            writer.open_list(items.len(), out);
-            items.iter().try_for_each(|item| encode(item, depth, writer, out))?;
-            writer.close_list(items.len(), out);
-        }
+        Value::List(items) => encode_list(items.len(), items.iter(), inner()?, writer, out),
         Value::Dict(entries) => {
             let depth = inner()?;
             writer.open_dict(entries.len(), out);
@@ -64,9 +59,23 @@ pub(super) fn encode(
                 encode(value, depth, writer, out)?;
             }
             writer.close_dict(entries.len(), out);
+            Ok(())
         }
-        scalar => writer.scalar(scalar, out)?,
+        scalar => writer.scalar(scalar, out),
     }
+}
+
+/// Encodes a list of `length` items, which may be nested `depth` deep themselves.
+pub(super) fn encode_list<'a>(
+    length: usize,
+    mut items: impl Iterator<Item = &'a Value>,
+    depth: usize,
+    writer: &dyn Write,
+    out: &mut Vec<u8>,
+) -> Result<(), WireError> {
+    writer.open_list(length, out);
+    items.try_for_each(|item| encode(item, depth, writer, out))?;
+    writer.close_list(length, out);
     Ok(())
 }
 
