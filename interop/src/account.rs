@@ -1,0 +1,77 @@
+//! A second local account for as long as a test runs, where the tests run as root.
+
+use std::{
+    os::unix::process::CommandExt,
+    process::{self, Command},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use nix::unistd::{Gid, Uid, User, chown, geteuid};
+
+use crate::{Place, process::must};
+
+/// A local account made for one test, without a home or a password; removed with the value.
+#[derive(Debug)]
+pub struct Account {
+    /// Its name.
+    pub name: String,
+    /// Its user id.
+    pub uid: u32,
+    /// Its primary group.
+    pub gid: u32,
+}
+
+impl Account {
+    /// Makes an account, or says in words why there is none: only root can.
+    #[must_use]
+    pub fn create() -> Option<Self> {
+        if !is_root() {
+            eprintln!("skipped: only root can create the second local account that this test needs");
+            return None;
+        }
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("cst{}x{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        must(Command::new("useradd").args([
+            "--no-create-home",
+            "--shell",
+            "/usr/sbin/nologin",
+            "--user-group",
+            &name,
+        ]));
+        let user = User::from_name(&name).expect("the user database").expect("an account just made");
+        Some(Self { name, uid: user.uid.as_raw(), gid: user.gid.as_raw() })
+    }
+
+    /// Makes the command run as this account.
+    pub fn run_as<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.uid(self.uid).gid(self.gid).env("HOME", "/nonexistent")
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        // Also removes the group of the same name. A failure must not hide the test's own.
+        let _ = Command::new("userdel").arg(&self.name).status();
+    }
+}
+
+/// Whether the tests run as root.
+#[must_use]
+pub fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+/// The account that a daemon which refuses to be root runs as, and the folder made its own; nothing to do for a
+/// plain user.
+pub fn leave_root(command: &mut Command, name: &str, place: &Place) {
+    if is_root() {
+        let user = User::from_name(name).expect("the user database");
+        let user = user.unwrap_or_else(|| panic!("there is no local account `{name}`: `cargo xtask deps`"));
+        give(place, user.uid, user.gid);
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+}
+
+fn give(place: &Place, uid: Uid, gid: Gid) {
+    chown(&place.path(""), Some(uid), Some(gid)).expect("root gives its folder away");
+}
