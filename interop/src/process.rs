@@ -277,5 +277,5 @@ fn code_of(status: ExitStatus) -> i32 {
 /// The program's own name, without the `setpriv` before it.
 fn name_of(command: &Command) -> String {
     let words = command.get_args().skip_while(|word| *word != "--").nth(1);
-    words.unwrap_or(command.get_program()).to_string_lossy().into_owned()
+    words.unwrap_or_else(|| command.get_program()).to_string_lossy().into_owned()
 }

@@ -1,2 +1,149 @@
-//! skeleton
-fn main() {}
+//! The project's own commands: `cargo xtask test` runs every check on a fresh Debian machine.
+//!
+//! Each step is a file here; a step prints one line when it starts and one when it is done, and the first one that
+//! fails ends the run.
+
+mod deps;
+mod fuzz;
+mod step;
+mod suite;
+
+use std::{
+    env,
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use step::{Failed, cargo, run};
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let Some((name, rest)) =
+        words.split_first().filter(|(name, _)| !matches!(**name, "-h" | "--help" | "help"))
+    else {
+        return help();
+    };
+    let Some(command) = COMMANDS.iter().find(|command| command.name == *name) else {
+        eprintln!("error: no command `{name}`\nhelp: `cargo xtask --help` lists them");
+        return ExitCode::from(2);
+    };
+    if rest.iter().any(|word| matches!(*word, "-h" | "--help")) {
+        return help();
+    }
+    match at_the_root().and_then(|()| (command.run)(rest)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            eprintln!("\nerror: {failed}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A command: what it is called, what it does, and the arguments after its name.
+struct Command {
+    name: &'static str,
+    summary: &'static str,
+    run: fn(&[&str]) -> Result<(), Failed>,
+}
+
+const COMMANDS: &[Command] = &[
+    Command { name: "test", summary: "install what is missing, then every check and every test", run: test },
+    Command {
+        name: "deps",
+        summary: "install the programs that the tests run against, if missing",
+        run: |_| deps::install(),
+    },
+    Command { name: "fmt", summary: "the formatting, as `cargo fmt` leaves it", run: |_| fmt() },
+    Command { name: "clippy", summary: "the lints, warnings denied", run: |_| clippy() },
+    Command { name: "doc", summary: "the documentation, warnings denied", run: |_| doc() },
+    Command { name: "doctest", summary: "the examples in the documentation", run: |_| doctest() },
+    Command {
+        name: "suite",
+        summary: "the test suite alone; more arguments go to the test runner",
+        run: suite::run,
+    },
+    Command {
+        name: "fuzz",
+        summary: "each fuzz target for 10 seconds, or for as many as given",
+        run: fuzz::run,
+    },
+    Command {
+        name: "bench",
+        summary: "the measurements of docs/performance.md; more arguments go to `cargo bench`",
+        run: bench,
+    },
+    Command {
+        name: "generate",
+        summary: "the generated pages (manual, completions) written anew",
+        run: |_| generate(),
+    },
+];
+
+fn help() -> ExitCode {
+    println!("The project's own commands.\n\nUsage: cargo xtask COMMAND [ARGUMENTS]\n\nCommands:");
+    for command in COMMANDS {
+        println!("  {:<10}{}", command.name, command.summary);
+    }
+    println!(
+        "\n`cargo xtask test` needs Debian 12 or later, Rust and a C compiler; it installs the rest with apt-get."
+    );
+    ExitCode::SUCCESS
+}
+
+/// Every step speaks of files by their path from the root of the repository.
+fn at_the_root() -> Result<(), Failed> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(env::set_current_dir(own.parent().unwrap_or(own))?)
+}
+
+fn test(_: &[&str]) -> Result<(), Failed> {
+    let started = Instant::now();
+    deps::install()?;
+    fmt()?;
+    clippy()?;
+    doc()?;
+    doctest()?;
+    fuzz::run(&[])?;
+    suite::run(&[])?;
+    eprintln!("every step passed in {}", minutes(started.elapsed()));
+    Ok(())
+}
+
+fn fmt() -> Result<(), Failed> {
+    run("formatting", &mut cargo(["fmt", "--all", "--", "--check"]))
+}
+
+/// The lints on the default features and, where a crate has features, on none and on all of them.
+fn clippy() -> Result<(), Failed> {
+    let base = ["clippy", "--workspace", "--all-targets"];
+    run("lints", cargo(base).args(["--", "-D", "warnings"]))?;
+    if step::has_features()? {
+        run("lints without features", cargo(base).args(["--no-default-features", "--", "-D", "warnings"]))?;
+        run("lints with all features", cargo(base).args(["--all-features", "--", "-D", "warnings"]))?;
+    }
+    Ok(())
+}
+
+fn doc() -> Result<(), Failed> {
+    let arguments = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+    run("documentation", cargo(arguments).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn doctest() -> Result<(), Failed> {
+    run("examples in the documentation", &mut cargo(["test", "--workspace", "--doc"]))
+}
+
+fn bench(arguments: &[&str]) -> Result<(), Failed> {
+    run("measurements", cargo(["bench", "--workspace"]).args(arguments))
+}
+
+/// The command writes its own pages; a test compares them with what lies in the repository.
+fn generate() -> Result<(), Failed> {
+    run("generated pages", &mut cargo(["run", "--package", "countersign-cli", "--", "generate", "docs/man"]))
+}
+
+fn minutes(time: Duration) -> String {
+    format!("{} min {:02} s", time.as_secs() / 60, time.as_secs() % 60)
+}

@@ -1,0 +1,81 @@
+//! The programs that the tests run against, installed where apt-get is and only if they are missing.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::step::{Failed, is_installed, run, skipped, succeeds};
+
+/// Installs what is missing. Nothing is started, stopped or upgraded on the way.
+pub(crate) fn install() -> Result<(), Failed> {
+    let missing: Vec<_> = NEEDED.iter().filter(|(program, _)| !is_there(program)).collect();
+    let mut packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
+    packages.dedup();
+    if packages.is_empty() {
+        skipped("programs for the tests", "all of them are installed");
+        return Ok(());
+    }
+    let list = packages.join(" ");
+    let mut command = installer().ok_or_else(|| {
+        Failed(format!("the tests need programs that are not installed, and only root can install them. Run: apt-get install {list}"))
+    })?;
+    run(&format!("programs for the tests: {list}"), command.args(["-c", INSTALL, "sh"]).args(&packages))
+}
+
+/// The shell that may install, as root or through sudo.
+fn installer() -> Option<Command> {
+    if !is_installed("apt-get") {
+        return None;
+    }
+    if succeeds("sh", &["-c", "test \"$(id -u)\" = 0"]) {
+        return Some(Command::new("sh"));
+    }
+    is_installed("sudo").then(|| {
+        let mut command = Command::new("sudo");
+        command.arg("sh");
+        command
+    })
+}
+
+fn is_there(program: &str) -> bool {
+    if program == "postgres" {
+        // Debian keeps the server's programs off the search path, one folder per major version.
+        let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        return is_installed(program)
+            || versions.into_iter().any(|version| version.path().join("bin/postgres").is_file());
+    }
+    is_installed(program) || Path::new("/usr/lib").join(program).is_file()
+}
+
+/// Program, and the Debian package that has it.
+const NEEDED: &[(&str, &str)] = &[
+    ("xpra", "xpra"),
+    ("Xvfb", "xvfb"),
+    ("xauth", "xauth"),
+    ("postgres", "postgresql"),
+    ("psql", "postgresql-client"),
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
+    ("nginx", "nginx-light"),
+    ("curl", "curl"),
+    ("openssl", "openssl"),
+    ("socat", "socat"),
+    ("tcpdmatch", "tcpd"),
+    ("python3", "python3"),
+    ("useradd", "passwd"),
+    ("setpriv", "util-linux"),
+];
+
+/// Installs the packages given as arguments. The policy file is Debian's own way to say that no service is to be
+/// started; one that is already there is the administrator's and stays, and ours goes whatever happens.
+const INSTALL: &str = r#"
+set -eu
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 1' HUP INT TERM
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+fi
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+apt-get update --quiet=2
+apt-get install --yes --quiet=2 --no-install-recommends --no-upgrade -o Dpkg::Use-Pty=0 "$@"
+"#;

@@ -1,0 +1,64 @@
+//! The fuzz targets, a few seconds each: enough to see that they build and that no easy input breaks them.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::step::{Failed, cargo, is_installed, run as step, skipped, succeeds};
+
+/// Runs every target for the number of seconds given, or for 10.
+pub(crate) fn run(arguments: &[&str]) -> Result<(), Failed> {
+    let seconds = match arguments {
+        [] => 10,
+        [number] => {
+            number.parse::<u32>().map_err(|_| Failed(format!("`{number}` is not a number of seconds")))?
+        }
+        _ => return Err(Failed("fuzz takes one argument, the seconds for each target".to_owned())),
+    };
+    if let Some(reason) = obstacle()? {
+        skipped("fuzz targets", reason);
+        return Ok(());
+    }
+    step("fuzz targets: build", nightly(["fuzz", "build"]).stdout(Stdio::null()))?;
+    for target in targets()? {
+        let limit = format!("-max_total_time={seconds}");
+        step(
+            &format!("fuzz target {target}"),
+            &mut nightly(["fuzz", "run", &target, "--", &limit, "-verbosity=0"]),
+        )?;
+    }
+    Ok(())
+}
+
+/// Why the targets cannot run here, after the attempt to install what they need.
+fn obstacle() -> Result<Option<&'static str>, Failed> {
+    if !Path::new("fuzz/Cargo.toml").is_file() {
+        return Ok(Some("there are none in this tree"));
+    }
+    if !succeeds("rustup", &["run", "nightly", "rustc", "--version"]) {
+        return Ok(Some("they need the nightly toolchain: `rustup toolchain install nightly`"));
+    }
+    if !is_installed("c++") {
+        return Ok(Some("they need a C++ compiler: `apt-get install g++`"));
+    }
+    if !succeeds("rustup", &["run", "nightly", "cargo", "fuzz", "--version"]) {
+        step("cargo-fuzz", &mut cargo(["install", "--locked", "--quiet", "cargo-fuzz"]))?;
+    }
+    Ok(None)
+}
+
+fn targets() -> Result<Vec<String>, Failed> {
+    let output = nightly(["fuzz", "list"]).stderr(Stdio::inherit()).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+}
+
+fn nightly<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly", "cargo"]).args(arguments);
+    // Set by the cargo that runs us, for the stable toolchain.
+    for name in ["CARGO", "RUSTC", "RUSTDOC"] {
+        command.env_remove(name);
+    }
+    command
+}
