@@ -19,6 +19,8 @@ pub struct Account {
     pub uid: u32,
     /// Its primary group.
     pub gid: u32,
+    /// More groups that a command run as this account has.
+    pub groups: Vec<u32>,
 }
 
 impl Account {
@@ -39,12 +41,23 @@ impl Account {
             &name,
         ]));
         let user = User::from_name(&name).expect("the user database").expect("an account just made");
-        Some(Self { name, uid: user.uid.as_raw(), gid: user.gid.as_raw() })
+        Some(Self { name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups: Vec::new() })
     }
 
-    /// Makes the command run as this account.
-    pub fn run_as<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.uid(self.uid).gid(self.gid).env("HOME", "/nonexistent")
+    /// The command as this account runs it: with its ids and groups, and nothing of ours.
+    #[must_use]
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={}", self.uid)).arg(format!("--regid={}", self.gid));
+        match self.groups.as_slice() {
+            [] => command.arg("--clear-groups"),
+            groups => {
+                let list: Vec<_> = groups.iter().map(u32::to_string).collect();
+                command.arg(format!("--groups={}", list.join(",")))
+            }
+        };
+        command.args(["--", name]).env("HOME", "/nonexistent").current_dir("/");
+        command
     }
 }
 

@@ -10,6 +10,7 @@ pub mod account;
 pub mod gateway;
 pub mod modules;
 pub mod net;
+pub mod postgres;
 pub mod process;
 pub mod wire;
 pub mod xpra;

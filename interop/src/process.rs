@@ -89,6 +89,18 @@ impl Daemon {
         }
     }
 
+    /// Whether something comes true while the program runs, within the test's patience.
+    pub fn eventually(&self, is_true: impl Fn() -> bool) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_true() {
+            if Instant::now() > deadline || self.ended().is_some() {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        true
+    }
+
     /// Sends a signal to the program itself.
     pub fn signal(&self, signal: Signal) {
         kill(self.group, signal).expect("a signal to an own child");

@@ -1,0 +1,120 @@
+//! `exec`: client text that looks like a shell command stays text, and a program that hangs is ended.
+
+use std::{fs, time::Duration};
+
+use countersign_interop::{
+    Place,
+    gateway::{Gateway, countersign},
+    process::run,
+    xpra::{self, exit},
+};
+
+#[test]
+fn a_username_made_of_shell_syntax_runs_nothing() {
+    let place = Place::new();
+    let seen = place.text("seen");
+    let script = place.file_with_mode(
+        "judge",
+        format!("#!/bin/sh\nprintf '%s\\n' \"$@\" \"$COUNTERSIGN_USERNAME\" >>{seen}\n"),
+        0o700,
+    );
+    let gateway = Gateway::start(&[format!("--bind-tcp=127.0.0.1:0,auth=exec(command={script})")]);
+    for user in HOSTILE {
+        let trap = place.path("trap");
+        let user = user.replace("TRAP", trap.to_str().expect("UTF-8"));
+        let address = format!("tcp://{}@127.0.0.1:{}/", encoded(&user), gateway.port());
+        run(&mut countersign(&place, &["info", &address]));
+        assert!(!trap.exists(), "`{user}` was run");
+    }
+    let text = fs::read_to_string(place.path("seen")).expect("the program ran");
+    assert!(
+        text.contains("Connection request from "),
+        "the first argument describes the connection:\n{text}"
+    );
+    assert!(text.contains("$(touch "), "the name is in the environment as it was sent:\n{text}");
+}
+
+#[test]
+fn a_template_gets_one_word_for_each_name() {
+    let place = Place::new();
+    let seen = place.text("seen");
+    let script = place.file_with_mode(
+        "judge",
+        format!("#!/bin/sh\nprintf '%s:%s\\n' \"$#\" \"$1\" >>{seen}\n"),
+        0o700,
+    );
+    let gateway = Gateway::start(&[format!(
+        "--bind-tcp=127.0.0.1:0,auth=exec(command=\"{script} ${{username}} end\")"
+    )]);
+    for user in ["alice", "two words", "a;b", "$(id)"] {
+        let address = format!("tcp://{}@127.0.0.1:{}/", encoded(user), gateway.port());
+        run(&mut countersign(&place, &["info", &address])).expect_success();
+    }
+    let text = fs::read_to_string(place.path("seen")).expect("the program ran");
+    assert_eq!(text.lines().collect::<Vec<_>>(), ["2:alice", "2:twowords", "2:ab", "2:id"]);
+}
+
+#[test]
+fn the_exit_status_decides() {
+    let place = Place::new();
+    for (status, code) in [(0, exit::OK), (1, exit::CONNECTION_FAILED), (77, exit::CONNECTION_FAILED)] {
+        let script = place.file_with_mode("judge", format!("#!/bin/sh\nexit {status}\n"), 0o700);
+        let session = xpra::Session::open("judged");
+        let gateway = Gateway::start(&[
+            format!("--bind-tcp=127.0.0.1:0,auth=exec(command={script})"),
+            format!("--backend=xpra+unix:{}", session.socket),
+        ]);
+        let finished = xpra::info(&format!("tcp://alice@127.0.0.1:{}/", gateway.port()), &[], &[]);
+        finished.expect_code(code);
+    }
+}
+
+#[test]
+fn a_program_that_hangs_is_ended_with_all_it_started() {
+    let place = Place::new();
+    let pids = place.text("pids");
+    let script = place.file_with_mode(
+        "judge",
+        format!("#!/bin/sh\necho $$ >>{pids}\nsleep 300 &\necho $! >>{pids}\nwait\n"),
+        0o700,
+    );
+    let gateway = Gateway::start(&[format!("--bind-tcp=127.0.0.1:0,auth=exec(command={script},timeout=1)")]);
+    let address = format!("tcp://alice@127.0.0.1:{}/", gateway.port());
+    let finished = run(&mut countersign(&place, &["info", &address])).expect_code(77);
+    assert!(finished.took < Duration::from_secs(20), "refused after {:?}", finished.took);
+    let text = fs::read_to_string(place.path("pids")).expect("the program ran");
+    assert_eq!(text.lines().count(), 2, "{text}");
+    for pid in text.lines() {
+        let gone = gateway.daemon().eventually(|| !is_running(pid));
+        assert!(gone, "process {pid} outlives its deadline");
+    }
+}
+
+/// Whether a process exists and is more than an entry that nobody has collected yet.
+fn is_running(pid: &str) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    status.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+}
+
+/// Every byte but letters and digits as `%XX`.
+fn encoded(user: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    user.bytes().map(byte).collect()
+}
+
+const HOSTILE: &[&str] = &[
+    "alice; touch TRAP",
+    "$(touch TRAP)",
+    "`touch TRAP`",
+    "alice && touch TRAP",
+    "alice | touch TRAP",
+    "> TRAP",
+    "' ; touch TRAP ; '",
+    "\" ; touch TRAP ; \"",
+    "${IFS}touch${IFS}TRAP",
+    "--help",
+    "$timeout",
+];
