@@ -37,22 +37,11 @@ fn play(case: fn(&Place) -> Case) {
     let place = Place::new();
     let case = case(&place);
     let session = Session::open("behind-the-gate");
-    let front = place.text("front");
-    let options = case.options();
-    let gateway = Gateway::start_with(
-        &[
-            format!("--bind-tcp=127.0.0.1:0{options}"),
-            format!("--bind={front}{options}"),
-            format!("--backend=xpra+unix:{}", session.socket),
-        ],
-        |command| {
-            command.envs(case.environment.iter().map(|(name, value)| (name, value)));
-        },
-    );
-    let doors = [format!("127.0.0.1:{}/", gateway.port()), front];
     for attempt in &case.attempts {
-        for (scheme, door) in ["tcp", "socket"].into_iter().zip(&doors) {
-            let address = format!("{scheme}://{}@{door}", attempt.user);
+        // A gateway for each attempt: the failures of one must not slow the next down (S-21).
+        let (gateway, doors) = gate(&place, &case, &session);
+        for door in doors {
+            let address = door.replace("//", &format!("//{}@", attempt.user));
             eprintln!("{}: {attempt} at {address}", case.name);
             let finished = xpra::info(&address, &attempt.xpra_arguments(), &[]);
             match attempt.outcome {
@@ -64,8 +53,23 @@ fn play(case: fn(&Place) -> Case) {
                 Outcome::NothingToSay => drop(finished.expect_code(exit::PASSWORD_REQUIRED)),
             }
         }
+        no_secret_in(&gateway.log());
     }
-    no_secret_in(&gateway.log());
+}
+
+/// A gateway before the session with this chain on both of its sockets, and the addresses of these.
+fn gate(place: &Place, case: &Case, session: &Session) -> (Gateway, [String; 2]) {
+    let (front, options) = (place.text("front"), case.options());
+    let arguments = [
+        format!("--bind-tcp=127.0.0.1:0{options}"),
+        format!("--bind={front}{options}"),
+        format!("--backend=xpra+unix:{}", session.socket),
+    ];
+    let gateway = Gateway::start_with(&arguments, |command| {
+        command.envs(case.environment.iter().map(|(name, value)| (name, value)));
+    });
+    let doors = [format!("tcp://127.0.0.1:{}/", gateway.port()), format!("socket://{front}")];
+    (gateway, doors)
 }
 
 #[test]
