@@ -1,0 +1,31 @@
+//! The command line: what can be typed, with help and examples.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{generate, logging, modules, report::Report};
+
+/// Authentication in front of any daemon.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, max_term_width = 100, subcommand_required = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Modules(modules::ModulesArgs),
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode, Report> {
+        match self.command {
+            Command::Modules(args) => modules::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
+        }
+    }
+}
