@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod modules;
+pub mod sys;
 pub mod transport;
 
 pub use countersign_proto as proto;

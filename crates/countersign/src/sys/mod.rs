@@ -1,0 +1,5 @@
+//! The operating system behind safe functions. The only place of this crate where `unsafe` is allowed.
+//!
+//! Everything here is called by the modules, transports and backends; nothing here decides who gets in.
+
+pub mod accounts;
