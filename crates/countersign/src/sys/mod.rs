@@ -5,3 +5,4 @@
 pub mod accounts;
 pub mod environment;
 pub mod files;
+pub mod peer;
