@@ -5,4 +5,5 @@
 pub mod accounts;
 pub mod environment;
 pub mod files;
+pub mod inherited;
 pub mod peer;

@@ -1,6 +1,18 @@
 //! Turns an address into a byte stream and a [`crate::Peer`].
+//!
+//! | scheme | file | proves of the peer |
+//! |---|---|---|
+//! | `unix:PATH`, `unix:@NAME` | `unix.rs` | kernel credentials at the time it connected; confidential |
+//! | `tcp:HOST:PORT` | `tcp.rs` | its address |
 #![forbid(unsafe_code)]
 
+mod address;
+mod listener;
 mod stream;
+mod tcp;
+mod unix;
 
+pub use address::{Address, BindError};
+pub use listener::{Listener, connect, is_shortage};
 pub use stream::{Stream, Wire};
+pub use unix::UnixOptions;
