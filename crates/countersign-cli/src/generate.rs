@@ -40,9 +40,8 @@ enum What {
 
 pub(crate) fn run(args: GenerateArgs) -> Result<(), Report> {
     let written = match args.what {
-        What::Man => {
-            fs::create_dir_all(&args.to).and_then(|()| clap_mangen::generate_to(args::Args::command(), &args.to))
-        }
+        What::Man => fs::create_dir_all(&args.to)
+            .and_then(|()| clap_mangen::generate_to(args::Args::command(), &args.to)),
         What::Completions => completions(&args),
         What::Modules => fs::write(&args.to, modules()),
     };

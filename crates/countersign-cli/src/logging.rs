@@ -20,7 +20,8 @@ pub(crate) enum LogFormat {
 /// categories given with `-d`, as Xpra users know them. No secret is logged at any level (S-88).
 pub(crate) fn start(level: Option<&str>, format: Option<LogFormat>, debug: &[String]) {
     let from_env = std::env::var("COUNTERSIGN_LOG").ok();
-    let mut filter = EnvFilter::new(level.map(str::to_owned).or(from_env).unwrap_or_else(|| "info".to_owned()));
+    let mut filter =
+        EnvFilter::new(level.map(str::to_owned).or(from_env).unwrap_or_else(|| "info".to_owned()));
     for category in debug.iter().flat_map(|list| list.split(',')) {
         let target = match category {
             "all" | "auth" => "countersign",
@@ -34,10 +35,12 @@ pub(crate) fn start(level: Option<&str>, format: Option<LogFormat>, debug: &[Str
     let registry = tracing_subscriber::registry().with(filter);
     let colour = terminal && std::env::var_os("NO_COLOR").is_none();
     let started = match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
-        LogFormat::Text => {
-            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false)).try_init()
+        LogFormat::Text => registry
+            .with(fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false))
+            .try_init(),
+        LogFormat::Json => {
+            registry.with(fmt::layer().with_writer(std::io::stderr).json().flatten_event(true)).try_init()
         }
-        LogFormat::Json => registry.with(fmt::layer().with_writer(std::io::stderr).json().flatten_event(true)).try_init(),
     };
     // Only a test that starts two in one process gets here; the first one stays.
     let _ = started;

@@ -57,12 +57,10 @@ struct Opt {
 pub(crate) fn run(args: ModulesArgs) -> Result<(), Report> {
     let registry = Registry::builtin();
     match args.command {
-        Command::List { json: true } => {
-            print_json(&registry.modules().map(describe).collect::<Vec<_>>())
-        }
-        Command::List { json: false } => {
-            registry.modules().try_for_each(|module| print(&format!("{:<18} {}\n", module.name(), module.summary())))
-        }
+        Command::List { json: true } => print_json(&registry.modules().map(describe).collect::<Vec<_>>()),
+        Command::List { json: false } => registry
+            .modules()
+            .try_for_each(|module| print(&format!("{:<18} {}\n", module.name(), module.summary()))),
         Command::Show { name, json } => {
             let module = registry.find(&name)?;
             if json { print_json(&describe(module)) } else { print(&manual(module)) }

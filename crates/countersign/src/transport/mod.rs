@@ -4,12 +4,14 @@
 //! |---|---|---|
 //! | `unix:PATH`, `unix:@NAME` | `unix.rs` | kernel credentials at the time it connected; confidential |
 //! | `tcp:HOST:PORT` | `tcp.rs` | its address |
+//! | TLS over any of them | `tls/` | a certificate's key, channel binding; confidential |
 #![forbid(unsafe_code)]
 
 mod address;
 mod listener;
 mod stream;
 mod tcp;
+pub mod tls;
 mod unix;
 
 pub use address::{Address, BindError};

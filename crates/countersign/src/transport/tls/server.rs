@@ -1,0 +1,163 @@
+//! Our end as a TLS server.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::WebPkiSupportedAlgorithms,
+    pki_types::{CertificateDer, UnixTime},
+    server::{
+        NoServerSessionStorage,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsAcceptor;
+
+use super::{EXPORTER_LABEL, OldestVersion, TlsError, channel_binding, facts, possession, provider};
+use crate::{
+    Peer,
+    error::ConfigError,
+    proto::peer::Certificate,
+    transport::{Stream, Wire},
+};
+
+/// What a listener needs to speak TLS. Shared by its connections.
+#[derive(Debug)]
+pub struct ServerTls {
+    config: RwLock<Arc<ServerConfig>>,
+    oldest: OldestVersion,
+    protocols: Vec<Vec<u8>>,
+}
+
+impl ServerTls {
+    /// A server that shows `identity`.
+    ///
+    /// # Errors
+    /// The versions and the provider do not fit together, which is an error of this build.
+    pub fn new(identity: Arc<CertifiedKey>, oldest: OldestVersion) -> Result<Self, ConfigError> {
+        Self::speaking(identity, oldest, &[])
+    }
+
+    /// The same, with the application protocols it chooses from (ALPN, RFC 7301), best first. A
+    /// client that names protocols and none of these is refused by the handshake.
+    ///
+    /// # Errors
+    /// As [`ServerTls::new`].
+    pub fn speaking(
+        identity: Arc<CertifiedKey>,
+        oldest: OldestVersion,
+        protocols: &[&str],
+    ) -> Result<Self, ConfigError> {
+        let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let config = RwLock::new(server_config(identity, oldest, protocols.clone())?);
+        Ok(Self { config, oldest, protocols })
+    }
+
+    /// Shows another certificate from the next connection on (S-42). Those that are open stay.
+    ///
+    /// # Errors
+    /// As [`ServerTls::new`]; the old certificate stays.
+    pub fn replace(&self, identity: Arc<CertifiedKey>) -> Result<(), ConfigError> {
+        *self.config.write() = server_config(identity, self.oldest, self.protocols.clone())?;
+        Ok(())
+    }
+
+    /// Runs the handshake on an accepted connection, and adds what it proved to `peer`: TLS facts,
+    /// the client's certificate if it showed one, and the `tls-exporter` channel binding.
+    ///
+    /// Whatever certificate is shown is taken here, if the client holds its key. The chain judges it.
+    ///
+    /// # Errors
+    /// The client broke the protocol, left, cannot prove its key, or `deadline` passed.
+    pub async fn accept(
+        &self,
+        stream: Stream,
+        peer: Peer,
+        deadline: std::time::Instant,
+    ) -> Result<(Stream, Peer), TlsError> {
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.config.read()));
+        let handshake = acceptor.accept(Box::new(stream));
+        let tls =
+            timeout_at(Instant::from_std(deadline), handshake).await.map_err(|_| TlsError::Timeout)??;
+        let (_, connection) = tls.get_ref();
+        let facts = facts(connection, connection.server_name());
+        let certificate =
+            connection.peer_certificates().and_then(|chain| chain.first()).map(|der| Certificate::new(der));
+        let binding = channel_binding(connection, |space| {
+            connection.export_keying_material(space, EXPORTER_LABEL, Some(b""))
+        });
+        let peer = peer.encrypted(facts, certificate, binding);
+        Ok((Stream::new(Wire::TlsServer(Box::new(tls))), peer))
+    }
+}
+
+fn server_config(
+    identity: Arc<CertifiedKey>,
+    oldest: OldestVersion,
+    protocols: Vec<Vec<u8>>,
+) -> Result<Arc<ServerConfig>, ConfigError> {
+    let algorithms = provider().signature_verification_algorithms;
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(oldest.versions())
+        .map_err(|error| ConfigError::new("tls", error.to_string(), "use a build with its provider"))?
+        .with_client_cert_verifier(Arc::new(AnyClient { algorithms }))
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+    config.alpn_protocols = protocols;
+    // A resumed session would bring a certificate whose key was proved on another connection.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config))
+}
+
+/// Asks every client for a certificate, demands none, and takes any whose key the client holds.
+#[derive(Debug)]
+struct AnyClient {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for AnyClient {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        possession::readable(certificate)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        possession::verify_tls12(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        possession::verify_tls13(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
