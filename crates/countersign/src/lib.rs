@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod error;
+pub mod gateway;
 pub mod modules;
 pub mod sys;
 pub mod transport;

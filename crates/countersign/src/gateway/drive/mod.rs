@@ -4,8 +4,7 @@
 //! gateway has one for each socket; a daemon that wants no gateway has its own.
 
 use std::{
-    fmt,
-    io,
+    fmt, io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,6 +13,8 @@ use tokio::{io::AsyncReadExt, time::timeout_at};
 
 mod packets;
 mod silent;
+#[cfg(test)]
+mod tests;
 
 pub use packets::XpraClient;
 
@@ -73,6 +74,28 @@ pub struct Admitted {
     pub stream: Stream,
     /// How it talks.
     pub speech: Speech,
+}
+
+impl Admitted {
+    /// The stream on which the daemon's own protocol follows: our client is told that it was let
+    /// in, and a silent one knows already.
+    ///
+    /// # Errors
+    /// The connection broke, or it is an Xpra client, which wants an Xpra server: it is told so.
+    pub async fn into_stream(self) -> io::Result<Stream> {
+        let Self { mut stream, speech, .. } = self;
+        match speech {
+            Speech::Silent => Ok(stream),
+            Speech::Xpra(client) if client.wants_bytes() => {
+                client.welcome(&mut stream).await?;
+                Ok(stream)
+            }
+            Speech::Xpra(client) => {
+                client.dismiss(stream, &["session not found error", "this is no xpra server"]).await;
+                Err(io::Error::new(io::ErrorKind::Unsupported, "an Xpra client, and this is no Xpra server"))
+            }
+        }
+    }
 }
 
 /// How an admitted client talks.
@@ -159,7 +182,12 @@ impl Acceptor {
     }
 
     /// Completes TLS where the socket has it and the client starts it.
-    async fn secure(&self, mut stream: Stream, peer: Peer, deadline: Instant) -> Result<(Stream, Peer), Refusal> {
+    async fn secure(
+        &self,
+        mut stream: Stream,
+        peer: Peer,
+        deadline: Instant,
+    ) -> Result<(Stream, Peer), Refusal> {
         let Some(tls) = self.tls.as_ref().filter(|_| self.encryption != Encryption::None) else {
             return Ok((stream, peer));
         };
@@ -173,9 +201,7 @@ impl Acceptor {
                 return Ok((stream, peer));
             }
         }
-        tls.accept(stream, peer, deadline)
-            .await
-            .map_err(|error| Refusal::new(Reason::Malformed, format!("the TLS handshake failed: {error}")))
+        tls.accept(stream, peer, deadline).await.map_err(|error| error.refusal())
     }
 }
 

@@ -15,7 +15,8 @@ use crate::{
         error::Reason,
         server::{Action, Check, ClientMessage, Conversation},
         wire::xpra::{
-            Caps, Challenge, Decoder, Disconnect, Encoder, Hello, Limits, Packet, ServerHello, WireError, plain_text,
+            Caps, Challenge, Decoder, Disconnect, Encoder, Hello, Limits, Packet, ServerHello, Value,
+            WireError, plain_text,
         },
     },
     transport::Stream,
@@ -44,7 +45,7 @@ impl XpraClient {
     /// # Errors
     /// The connection broke.
     pub async fn welcome(&self, stream: &mut Stream) -> std::io::Result<()> {
-        self.reply(stream, Caps::default().with("stream", true)).await
+        self.reply(stream, Caps::default().with("stream", Value::Bool(true))).await
     }
 
     /// Answers the hello with these capabilities, and who answers.
@@ -229,7 +230,7 @@ pub(super) async fn run(conversation: &mut Conversation, check: Check) {
 /// Random bytes of the operating system (S-28).
 ///
 /// Without them no salt can be made: the task ends, and with it the login.
-pub(super) fn random(bytes: &mut [u8]) {
+pub(in crate::gateway) fn random(bytes: &mut [u8]) {
     #[expect(clippy::expect_used, reason = "no login may go on without randomness")]
     getrandom::fill(bytes).expect("the operating system gives random bytes");
 }

@@ -24,7 +24,8 @@ pub(super) async fn drive(
     // Nobody listens for the difference: there is no answer to compare the time of.
     settings.refusal_delay = std::time::Duration::ZERO;
     let chain = Arc::clone(&acceptor.chain);
-    let mut conversation = Conversation::new(chain, Arc::clone(&peer), settings, super::packets::random, start);
+    let mut conversation =
+        Conversation::new(chain, Arc::clone(&peer), settings, super::packets::random, start);
     conversation.begin_silent(start);
     loop {
         match conversation.poll() {
@@ -32,7 +33,10 @@ pub(super) async fn drive(
             Some(Action::Refuse(refusal)) => return Err(turned(refusal)),
             Some(Action::Check(check)) => run(&mut conversation, check).await,
             Some(Action::Challenge(_)) => {
-                return Err(turned(Refusal::new(Reason::NoCommonMechanism, "the chain asks on a silent wire")));
+                return Err(turned(Refusal::new(
+                    Reason::NoCommonMechanism,
+                    "the chain asks on a silent wire",
+                )));
             }
             None => conversation.handle_timeout(Instant::now()),
         }
