@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod modules;
 pub mod sys;
 pub mod transport;
+pub mod trust;
 
 pub use countersign_proto as proto;
 pub use countersign_proto::{Chain, Claim, Grant, Identity, Peer, Refusal, Secret, Username, Verifier};

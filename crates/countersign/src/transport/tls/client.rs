@@ -117,6 +117,17 @@ impl ClientTls {
     }
 }
 
+#[cfg(test)]
+impl ClientTls {
+    pub(super) fn replace_config(&mut self, config: ClientConfig) {
+        self.config = Arc::new(config);
+    }
+
+    pub(super) fn allow_resumption(&mut self) {
+        Arc::make_mut(&mut self.config).resumption = Resumption::default();
+    }
+}
+
 /// A finished handshake with a server, nothing sent yet.
 #[derive(Debug)]
 pub struct Connected {
@@ -169,12 +180,11 @@ impl Connected {
 }
 
 fn verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>, ConfigError> {
-    let algorithms = provider().signature_verification_algorithms;
     let roots = match trust {
         Trust::SystemRoots => system_roots()?,
         Trust::CaFile(path) => roots_of(path)?,
-        Trust::Pin(pin) => return Ok(Arc::new(ByKey { pin: Some(*pin), algorithms })),
-        Trust::Unverified => return Ok(Arc::new(ByKey { pin: None, algorithms })),
+        Trust::Pin(pin) => return Ok(by_key(Some(*pin))),
+        Trust::Unverified => return Ok(by_key(None)),
     };
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider()))
         .build()
@@ -182,6 +192,10 @@ fn verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>, ConfigError> {
             ConfigError::new("ca", error.to_string(), "name a file of CA certificates: ca=FILE")
         })?;
     Ok(verifier)
+}
+
+pub(super) fn by_key(pin: Option<Fingerprint>) -> Arc<dyn ServerCertVerifier> {
+    Arc::new(ByKey { pin, algorithms: provider().signature_verification_algorithms })
 }
 
 fn system_roots() -> Result<RootCertStore, ConfigError> {
