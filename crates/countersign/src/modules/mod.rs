@@ -8,6 +8,7 @@ mod allow;
 mod fail;
 mod none;
 mod options;
+mod peercred;
 mod reject;
 
 pub use options::{OptionSpec, Options, parse_duration};
@@ -152,7 +153,8 @@ pub const COMMON_OPTIONS: &[OptionSpec] = &[
 ];
 
 /// All builtin modules, sorted by name.
-const MODULES: &[&dyn Module] = &[&allow::Allow, &fail::Fail, &none::None, &reject::Reject];
+const MODULES: &[&dyn Module] =
+    &[&allow::Allow, &fail::Fail, &none::None, &peercred::PeerCred, &reject::Reject];
 
 #[cfg(test)]
 mod tests {
