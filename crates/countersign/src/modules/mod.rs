@@ -5,11 +5,17 @@
 #![forbid(unsafe_code)]
 
 mod allow;
+mod env;
 mod fail;
+mod file;
+#[cfg(test)]
+mod login;
 mod none;
 mod options;
 mod peercred;
+mod password;
 mod reject;
+mod secret_file;
 
 pub use options::{OptionSpec, Options, parse_duration};
 
@@ -155,6 +161,7 @@ pub const COMMON_OPTIONS: &[OptionSpec] = &[
 /// All builtin modules, sorted by name.
 const MODULES: &[&dyn Module] =
     &[&allow::Allow, &fail::Fail, &none::None, &peercred::PeerCred, &reject::Reject];
+    &[&allow::Allow, &env::Env, &fail::Fail, &file::File, &none::None, &password::Password, &reject::Reject];
 
 #[cfg(test)]
 mod tests {

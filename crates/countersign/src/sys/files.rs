@@ -79,7 +79,8 @@ pub fn directory_of(path: &Path) -> &Path {
 }
 
 /// What tells one state of a file from another: a replaced, grown, rewritten or touched file differs (S-79).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The default one is no file's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
     device: u64,
     inode: u64,

@@ -1,0 +1,121 @@
+//! A file that holds secrets, read again when it changes. For the modules `file` and `multifile`.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use zeroize::Zeroizing;
+
+use super::Options;
+use crate::{
+    ConfigError, Refusal, Secret,
+    sys::files::{self, FileFault, Stamp},
+};
+
+/// A file of 1 to [`MAX_BYTES`] bytes and what was last made of it.
+///
+/// Every look opens the file and judges the descriptor (S-61); the content is read again if the
+/// file is another one, or was written to, since (S-79, W14).
+pub(super) struct SecretFile<T> {
+    path: PathBuf,
+    insecure: bool,
+    last: Mutex<Option<(Stamp, Arc<T>)>>,
+}
+
+/// Why there is nothing to check with.
+#[derive(Debug)]
+pub(super) enum Unusable {
+    /// The file itself.
+    File(FileFault),
+    /// What is in it. Never repeats any of it.
+    Content(String),
+}
+
+impl<T> SecretFile<T> {
+    /// Takes the options `filename` and `insecure`. Nothing is opened yet.
+    ///
+    /// # Errors
+    /// The file name is missing, or `insecure` is no answer.
+    pub(super) fn from_options(options: &mut Options) -> Result<Self, ConfigError> {
+        let path = options.path("filename")?;
+        let insecure = options.flag("insecure", false)?;
+        Ok(Self { path, insecure, last: Mutex::new(None) })
+    }
+
+    /// What the file holds now. `parse` is given the content, and what the file held before.
+    ///
+    /// # Errors
+    /// The file is gone, open to others, empty or too large, or `parse` says no.
+    pub(super) fn load(
+        &self,
+        parse: impl FnOnce(Secret, Option<Arc<T>>) -> Result<Arc<T>, String>,
+    ) -> Result<Arc<T>, Unusable> {
+        let file = files::open_private(&self.path, self.insecure).map_err(Unusable::File)?;
+        let unreadable = |error: std::io::Error| Unusable::Content(format!("it cannot be read: {error}"));
+        let stamp = Stamp::of(&file).map_err(unreadable)?;
+        let mut last = self.last.lock();
+        match &*last {
+            Some((seen, value)) if *seen == stamp => return Ok(Arc::clone(value)),
+            _ => {}
+        }
+        let settled = is_settled(&file);
+        let content = read(file).map_err(unreadable)?;
+        if content.is_empty() || content.expose().len() > MAX_BYTES {
+            return Err(Unusable::Content("it must hold 1 to 65536 bytes".to_owned()));
+        }
+        let before = last.take().map(|(_, value)| value);
+        match parse(content, before.clone()) {
+            Ok(value) => {
+                let stamp = if settled { stamp } else { Stamp::default() };
+                *last = Some((stamp, Arc::clone(&value)));
+                Ok(value)
+            }
+            Err(why) => {
+                *last = before.map(|value| (Stamp::default(), value));
+                Err(Unusable::Content(why))
+            }
+        }
+    }
+}
+
+impl Unusable {
+    /// The same, found at start.
+    pub(super) fn at_start(&self, options: &Options) -> ConfigError {
+        match self {
+            Self::File(fault) => options.error("filename", fault.to_string(), fault.fix()),
+            Self::Content(why) => options.error("filename", why.clone(), "correct the file"),
+        }
+    }
+
+    /// The same, found at a login: the module cannot decide, so nobody passes (S-65).
+    pub(super) fn at_login(&self) -> Refusal {
+        match self {
+            Self::File(fault) => Refusal::module_failed(format!("{fault}. {}", fault.fix())),
+            Self::Content(why) => Refusal::module_failed(format!("the file is not used: {why}")),
+        }
+    }
+}
+
+/// Whether the file was last written long enough ago that another write would show in its time.
+fn is_settled(file: &File) -> bool {
+    let modified = file.metadata().and_then(|facts| facts.modified());
+    modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > SETTLED))
+}
+
+fn read(file: File) -> std::io::Result<Secret> {
+    // Room for all that may come, so that no outgrown copy of the secret is left behind (S-91).
+    let mut content = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 2));
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut content)?;
+    Ok(Secret::new(content.as_slice()))
+}
+
+/// The largest file in bytes (S-79).
+const MAX_BYTES: usize = 65_536;
+
+/// Kernels count a file's time in ticks of up to 10 ms, some file systems in seconds.
+const SETTLED: Duration = Duration::from_secs(3);
