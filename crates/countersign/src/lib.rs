@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod gateway;
+pub mod handlers;
 pub mod modules;
 pub mod sys;
 pub mod transport;
