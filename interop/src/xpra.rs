@@ -199,6 +199,4 @@ const QUIET_CLIENT: &[&str] = &[
     "--notifications=no",
     "--opengl=no",
     "--tray=no",
-    "--splash=no",
-    "--reconnect=no",
 ];

@@ -136,8 +136,14 @@ fn a_full_session_is_carried() {
     let arguments = vec![format!("--password-file={password}")];
     let attached = Attached::start(&address, &arguments);
     // The largest hello there is (23 kB compressed, 68 kB decoded), then a session that both ends agree on.
-    attached.client.wait_for("being attached", |output| output.contains("Attached to").then_some(()));
-    xpra::info(&address, &arguments, &[]).expect_text("client.username=");
+    let inside = format!("socket://{}", session.socket);
+    let joined =
+        attached.client.eventually(|| xpra::info(&inside, &[], &[]).stdout.contains("\nclients=1\n"));
+    assert!(joined, "{}\n--- session:\n{}", attached.client.output(), session.log());
+    assert!(session.log().contains("as 'alice'"), "the session knows the name:\n{}", session.log());
+    // It stays, and others get in beside it.
+    xpra::expect_answer_of(&session, xpra::info(&address, &arguments, &[]));
+    assert!(attached.client.ended().is_none(), "{}", attached.client.output());
 }
 
 fn no_secret_in(log: &str) {

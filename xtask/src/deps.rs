@@ -42,12 +42,14 @@ fn is_there(program: &str) -> bool {
         return is_installed(program)
             || versions.into_iter().any(|version| version.path().join("bin/postgres").is_file());
     }
-    is_installed(program) || Path::new("/usr/lib").join(program).is_file()
+    if program.starts_with('/') { Path::new(program).is_file() } else { is_installed(program) }
 }
 
-/// Program, and the Debian package that has it.
+/// A program or the path of a file, and the Debian package that has it.
 const NEEDED: &[(&str, &str)] = &[
     ("xpra", "xpra"),
+    // A session that shows a window needs it, and Debian only recommends it.
+    ("/usr/lib/python3/dist-packages/PIL/Image.py", "python3-pil"),
     ("Xvfb", "xvfb"),
     ("xauth", "xauth"),
     ("postgres", "postgresql"),
