@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::Place;
+use crate::{Place, xpra::exit};
 
 /// One chain and the attempts made at it.
 #[derive(Debug)]
@@ -50,6 +50,19 @@ impl Attempt {
             files => files.iter().map(|file| format!("--challenge-handlers=file:filename={file}")).collect(),
         }
     }
+
+    /// The same for our own client.
+    #[must_use]
+    pub fn our_arguments(&self) -> Vec<String> {
+        match self.files.as_slice() {
+            [] => Vec::new(),
+            [file] => vec![format!("--password-file={file}")],
+            files => {
+                let handlers: Vec<_> = files.iter().map(|file| format!("file(filename={file})")).collect();
+                vec![format!("--challenge-handlers={}", handlers.join(","))]
+            }
+        }
+    }
 }
 
 /// What must come of an attempt.
@@ -61,6 +74,28 @@ pub enum Outcome {
     Refused,
     /// The client has nothing to answer with and leaves.
     NothingToSay,
+}
+
+impl Outcome {
+    /// The exit code of our own client.
+    #[must_use]
+    pub fn our_code(self) -> i32 {
+        match self {
+            Self::In => 0,
+            Self::Refused => 77,
+            Self::NothingToSay => 79,
+        }
+    }
+
+    /// The exit code of Xpra's client.
+    #[must_use]
+    pub fn xpra_code(self) -> i32 {
+        match self {
+            Self::In => exit::OK,
+            Self::Refused => exit::CONNECTION_FAILED,
+            Self::NothingToSay => exit::PASSWORD_REQUIRED,
+        }
+    }
 }
 
 impl fmt::Display for Attempt {

@@ -2,8 +2,10 @@
 
 use countersign_interop::{
     Place,
+    gateway::{Door, countersign},
     modules::{self, Case, Outcome},
-    xpra::{self, Session, exit},
+    process::run,
+    xpra::{self, Session},
 };
 
 #[test]
@@ -31,6 +33,74 @@ fn the_real_client_agrees_with_the_table_on_a_chain() {
     control(modules::chain);
 }
 
+#[test]
+fn our_client_logs_in_with_file() {
+    ours(modules::file);
+}
+
+#[test]
+fn our_client_logs_in_with_env() {
+    ours(modules::env);
+}
+
+#[test]
+fn our_client_logs_in_with_multifile() {
+    ours(modules::multifile);
+}
+
+#[test]
+fn our_client_logs_in_with_sqlite() {
+    ours(modules::sqlite);
+}
+
+#[test]
+fn our_client_logs_in_with_a_chain() {
+    ours(modules::chain);
+}
+
+#[test]
+fn our_client_takes_the_password_of_the_address_and_of_the_environment() {
+    let place = Place::new();
+    let session = serve(&modules::file(&place));
+    let [tcp, _] = addresses(&session, "alice");
+    run(countersign(&place, &["info", &tcp]).env("XPRA_PASSWORD", modules::RIGHT)).expect_success();
+    let secret = modules::RIGHT.replace(' ', "%20");
+    let address = format!("tcp://alice:{secret}@127.0.0.1:{}/", session.port);
+    run(&mut countersign(&place, &["info", &address])).expect_success().expect_without(&secret);
+}
+
+#[test]
+fn our_client_carries_a_session() {
+    let place = Place::new();
+    let case = modules::file(&place);
+    let session = serve(&case);
+    // A local door before the real server: the real client walks through it without any password.
+    for address in addresses(&session, "alice") {
+        let door = Door::open(&address, &case.attempts[0].our_arguments());
+        let finished = xpra::info(&format!("tcp://127.0.0.1:{}/", door.port), &[], &[]);
+        xpra::expect_answer_of(&session, finished);
+    }
+}
+
+/// Plays the rows with our client at the real server.
+fn ours(case: fn(&Place) -> Case) {
+    let place = Place::new();
+    let case = case(&place);
+    let session = serve(&case);
+    for attempt in &case.attempts {
+        for address in addresses(&session, attempt.user) {
+            eprintln!("{}: {attempt} at {address}", case.name);
+            let arguments = [vec!["info".to_owned()], attempt.our_arguments(), vec![address]].concat();
+            let finished = run(&mut countersign(&place, &arguments)).expect_code(attempt.outcome.our_code());
+            match attempt.outcome {
+                Outcome::In => drop(finished),
+                Outcome::Refused => drop(finished.expect_text("authentication failed")),
+                Outcome::NothingToSay => drop(finished.expect_text("help: ")),
+            }
+        }
+    }
+}
+
 /// Plays the rows between two unchanged Xpra programs.
 fn control(case: fn(&Place) -> Case) {
     let place = Place::new();
@@ -40,12 +110,11 @@ fn control(case: fn(&Place) -> Case) {
         for address in addresses(&session, attempt.user) {
             eprintln!("{}: {attempt} at {address}", case.name);
             let finished = xpra::info(&address, &attempt.xpra_arguments(), &[]);
+            let finished = finished.expect_code(attempt.outcome.xpra_code());
             match attempt.outcome {
                 Outcome::In => xpra::expect_answer_of(&session, finished),
-                Outcome::Refused => {
-                    drop(finished.expect_code(exit::CONNECTION_FAILED).expect_text("authentication failed"))
-                }
-                Outcome::NothingToSay => drop(finished.expect_code(exit::PASSWORD_REQUIRED)),
+                Outcome::Refused => drop(finished.expect_text("authentication failed")),
+                Outcome::NothingToSay => {}
             }
         }
     }
