@@ -22,6 +22,10 @@ pub enum Scrubbed {
 /// (`getaddrinfo`, `localtime`), so a change beside another thread is undefined behaviour. This
 /// function counts the threads and leaves everything as it is if there is more than its own, which
 /// is what makes it safe to call; on systems where it cannot count, it always does that.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that has seen to it that no other thread is there"
+)]
 pub fn scrub_env(name: &str) -> Scrubbed {
     let Ok(c_name) = CString::new(name) else { return Scrubbed::Gone };
     // A variable of such a name cannot exist, and `remove_var` panics on it.
