@@ -40,6 +40,6 @@ fn every_message(decoder: &Decoder, packet: Packet) {
         (limits.wire, limits.decoded) = (usize::MAX, usize::MAX);
         let (passed, _) = Decoder::new(limits).decode(&forwarded).expect("well-formed").expect("whole");
         let passed = Hello::read(passed).expect("what was a hello is one");
-        assert!(passed.answer.is_none() && !passed.expects_challenge);
+        assert!(passed.response.is_none() && !passed.expects_challenge);
     }
 }

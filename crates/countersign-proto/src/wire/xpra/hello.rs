@@ -1,13 +1,11 @@
 //! The client's `hello`: read by the gateway, written by our client, passed on to a backend without credentials.
 
-use std::fmt;
-
-use zeroize::Zeroizing;
-
 use super::{Caps, Encoder, Fault, Kind, Packet, Value, WireError};
+use crate::Secret;
+use crate::challenge::Response;
 
 /// What a client says of itself, each field checked for type and size (S-13). Nothing in it is verified.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub struct Hello {
     /// The encoder it came in: the one to answer in.
@@ -24,8 +22,8 @@ pub struct Hello {
     pub salt_digests: Vec<String>,
     /// It insists on a challenge, even on a socket that asks for nothing.
     pub expects_challenge: bool,
-    /// The answer to the last challenge.
-    pub answer: Option<Answer>,
+    /// The answer to the last challenge; proof and salt of at most 4 KiB each.
+    pub response: Option<Response>,
     /// What it asks for in place of a session; a legacy client may ask in two ways at once, `request` comes first.
     pub requests: Vec<String>,
     /// The session it wants.
@@ -62,7 +60,7 @@ impl Hello {
             return Err(WireError::Field("hello", Fault::Type));
         };
         let mut caps = Caps::read("hello", Some(dict))?;
-        let answer = Answer::take(&mut caps)?;
+        let response = take_response(&mut caps)?;
         let expects_challenge = caps.flag("challenge")?;
         caps.drop_named(is_withheld);
         let name = |name| caps.text(name, Caps::NAME);
@@ -74,7 +72,7 @@ impl Hello {
             digests: caps.texts("digest")?,
             salt_digests: caps.texts("salt-digest")?,
             expects_challenge,
-            answer,
+            response,
             requests: requests(&caps)?,
             display: name("display")?,
             session_id: name("session-id")?,
@@ -108,41 +106,8 @@ impl Hello {
     }
 }
 
-/// A response, and the salt that went into it.
-#[derive(Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Answer {
-    /// The response; at most 4 KiB (S-13).
-    pub response: Zeroizing<Vec<u8>>,
-    /// The client's salt; some mechanisms have none. At most 4 KiB.
-    pub salt: Option<Vec<u8>>,
-}
-
-impl Answer {
-    /// Bytes of a response, and of a salt (S-13).
-    pub const LONGEST: usize = 4096;
-
-    /// An answer to be written.
-    #[must_use]
-    pub fn new(response: Zeroizing<Vec<u8>>, salt: Option<Vec<u8>>) -> Self {
-        Self { response, salt }
-    }
-
-    fn take(caps: &mut Caps) -> Result<Option<Self>, WireError> {
-        let response = caps.take_bytes("challenge_response", Self::LONGEST)?.map(Zeroizing::new);
-        let salt = caps.take_bytes("challenge_client_salt", Self::LONGEST)?;
-        Ok(response.map(|response| Self { response, salt }))
-    }
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Answer({} bytes, salt {:?})", self.response.len(), self.salt.as_ref().map(Vec::len))
-    }
-}
-
 /// The hello of our client: the smallest that every server from 3.1 on takes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct ClientHello {
     /// Protocol version to claim; servers refuse a missing one and those below 3.0.
     pub version: String,
@@ -161,8 +126,8 @@ pub struct ClientHello {
     /// The server must challenge.
     pub expects_challenge: bool,
     /// The answer to its last challenge.
-    pub answer: Option<Answer>,
-    /// Random bytes sent beside an answer so that its length does not show; see [`ClientHello::padding`].
+    pub response: Option<Response>,
+    /// Random bytes sent beside a response so that its length does not show; see [`ClientHello::padding`].
     pub padding: Vec<u8>,
 }
 
@@ -180,10 +145,10 @@ impl ClientHello {
             .with("version", self.version.as_str())
             .with("uuid", self.uuid.as_str())
             .with("username", self.username.as_str())
-            .with("compression_level", Value::Int(0))
+            .with("compression_level", 0)
             .with("compressors", list(["none"]))
             .with("encoders", list([encoder.name()]))
-            .with(encoder.name(), Value::Bool(true))
+            .with(encoder.name(), true)
             .with("digest", list(self.digests.iter().map(String::as_str)))
             .with("salt-digest", list(self.salt_digests.iter().map(String::as_str)));
         for (name, value) in [("request", &self.request), ("display", &self.display)] {
@@ -192,18 +157,24 @@ impl ClientHello {
             }
         }
         if self.expects_challenge {
-            caps = caps.with("challenge", Value::Bool(true));
+            caps = caps.with("challenge", true);
         }
-        if let Some(answer) = &self.answer {
+        if let Some(response) = &self.response {
             caps = caps
-                .with("challenge_response", Value::Bytes(answer.response.to_vec()))
+                .with("challenge_response", Value::Bytes(response.value.expose().to_vec()))
                 .with("challenge_padding", Value::Bytes(self.padding.clone()));
-            if let Some(salt) = &answer.salt {
-                caps = caps.with("challenge_client_salt", Value::Bytes(salt.clone()));
+            if !response.client_salt.is_empty() {
+                caps = caps.with("challenge_client_salt", Value::Bytes(response.client_salt.clone()));
             }
         }
         caps.into_packet(encoder, Kind::Hello)
     }
+}
+
+fn take_response(caps: &mut Caps) -> Result<Option<Response>, WireError> {
+    let value = caps.take_bytes("challenge_response", Response::MAX_BYTES)?.map(Secret::new);
+    let salt = caps.take_bytes("challenge_client_salt", Response::MAX_BYTES)?;
+    Ok(value.map(|value| Response::new(value, salt.unwrap_or_default())))
 }
 
 fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> Value {

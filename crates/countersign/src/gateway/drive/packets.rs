@@ -9,9 +9,9 @@ use tokio::{
 
 use super::{Acceptor, Admitted, FAREWELL, Speech, Turned};
 use crate::{
-    Claim, Peer, Refusal, Secret,
+    Claim, Peer, Refusal,
     proto::{
-        challenge::{self, Offer, Response},
+        challenge::{self, Offer},
         error::Reason,
         server::{Action, Check, ClientMessage, Conversation},
         wire::xpra::{
@@ -247,9 +247,7 @@ fn read_hello(hello: &mut Hello) -> ClientMessage {
         Err(refusal) => return ClientMessage::Unacceptable(refusal),
     };
     let offer = Offer::new(hello.digests.clone(), hello.salt_digests.clone());
-    let response = hello.answer.take().map(|mut answer| {
-        Response::new(Secret::new(std::mem::take(&mut *answer.response)), answer.salt.unwrap_or_default())
-    });
+    let response = hello.response.take();
     let hello = challenge::Hello::new(claim, offer).expecting_challenge(hello.expects_challenge);
     ClientMessage::Hello(Box::new(hello.with_response(response)))
 }
