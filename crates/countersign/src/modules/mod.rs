@@ -159,9 +159,17 @@ pub const COMMON_OPTIONS: &[OptionSpec] = &[
 ];
 
 /// All builtin modules, sorted by name.
-const MODULES: &[&dyn Module] =
-    &[&allow::Allow, &fail::Fail, &none::None, &peercred::PeerCred, &reject::Reject];
-    &[&allow::Allow, &env::Env, &fail::Fail, &file::File, &none::None, &password::Password, &reject::Reject];
+const MODULES: &[&dyn Module] = &[
+    // One line each, so that a new entry is one line of a change.
+    &allow::Allow,
+    &env::Env,
+    &fail::Fail,
+    &file::File,
+    &none::None,
+    &password::Password,
+    &peercred::PeerCred,
+    &reject::Reject,
+];
 
 #[cfg(test)]
 mod tests {

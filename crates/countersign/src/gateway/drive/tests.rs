@@ -9,9 +9,11 @@ use tokio::{
 
 use super::*;
 use crate::{
+    Secret,
     modules::{Options, Registry},
+    proto::challenge::Response,
     proto::wire::xpra::{
-        Answer, Challenge, ClientHello, Decoder, Disconnect, Encoder, Kind, Limits, Packet, Reply,
+        Challenge, ClientHello, Decoder, Disconnect, Encoder, Kind, Limits, Packet, Reply,
     },
 };
 
@@ -70,8 +72,8 @@ async fn a_hello_is_challenged_and_answered_in_its_own_encoder() {
         assert_eq!(packet.encoder, encoder);
         let challenge = Challenge::read(packet).unwrap();
         assert_eq!((challenge.digest.as_str(), challenge.salt.len()), ("hmac+sha512", 64));
-        let answer = Answer::new(vec![b'0'; 128].into(), Some(vec![7; 32]));
-        let second = ClientHello { answer: Some(answer), ..hello() };
+        let response = Response::new(Secret::new(vec![b'0'; 128]), vec![7; 32]);
+        let second = ClientHello { response: Some(response), ..hello() };
         let mut bytes = second.packet(encoder).encode().unwrap();
         bytes.extend_from_slice(b"the daemon's first bytes");
         client.write_all(&bytes).await.unwrap();
