@@ -2,26 +2,18 @@
 
 use std::io::IsTerminal as _;
 
-use clap::ValueEnum;
+use countersign::config::{Log, LogFormat};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// Text for people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Starts logging to standard error. Text on a terminal, JSON lines otherwise, unless said.
+/// Starts the gateway's log on standard error: text on a terminal, JSON lines otherwise, unless the
+/// configuration says.
 ///
-/// `COUNTERSIGN_LOG` holds a filter as in `info,countersign::audit=off`; `debug` names the
-/// categories given with `-d`, as Xpra users know them. No secret is logged at any level (S-88).
-pub(crate) fn start(level: Option<&str>, format: Option<LogFormat>, debug: &[String]) {
-    let from_env = std::env::var("COUNTERSIGN_LOG").ok();
-    let mut filter =
-        EnvFilter::new(level.map(str::to_owned).or(from_env).unwrap_or_else(|| "info".to_owned()));
+/// `COUNTERSIGN_LOG` holds a filter as in `info,countersign::audit=off` and wins over the level;
+/// `debug` names the categories given with `-d`, as Xpra users know them. No secret is logged at any
+/// level (S-88).
+pub(crate) fn start(log: &Log, debug: &[String]) {
+    let from_environment = std::env::var("COUNTERSIGN_LOG").ok().filter(|filter| !filter.is_empty());
+    let mut filter = EnvFilter::new(from_environment.as_deref().unwrap_or(&log.level));
     for category in debug.iter().flat_map(|list| list.split(',')) {
         let target = match category {
             "all" | "auth" => "countersign",
@@ -32,16 +24,25 @@ pub(crate) fn start(level: Option<&str>, format: Option<LogFormat>, debug: &[Str
         }
     }
     let terminal = std::io::stderr().is_terminal();
-    let registry = tracing_subscriber::registry().with(filter);
-    let colour = terminal && std::env::var_os("NO_COLOR").is_none();
-    let started = match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
-        LogFormat::Text => registry
-            .with(fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false))
-            .try_init(),
-        LogFormat::Json => {
-            registry.with(fmt::layer().with_writer(std::io::stderr).json().flatten_event(true)).try_init()
-        }
+    let text = match log.format {
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+        _ => terminal,
     };
-    // Only a test that starts two in one process gets here; the first one stays.
-    let _ = started;
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = fmt::layer().with_writer(std::io::stderr);
+    // A second start in one process, which only tests do, leaves the first one in place.
+    let _ = if text {
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+        registry.with(layer.with_ansi(colour).with_target(false)).try_init()
+    } else {
+        registry.with(layer.json().flatten_event(true)).try_init()
+    };
+}
+
+/// Starts a log that shows warnings only, as text: for commands that a person reads the output of.
+pub(crate) fn start_quiet() {
+    let layer = fmt::layer().with_writer(std::io::stderr).with_target(false).without_time();
+    let registry = tracing_subscriber::registry().with(EnvFilter::new("warn,countersign::audit=off"));
+    let _ = registry.with(layer).try_init();
 }

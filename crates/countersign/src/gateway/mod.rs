@@ -1,3 +1,14 @@
-//! The gateway.
+//! The gateway: listens, lets clients in by each socket's chain, and hands them to the daemon.
+//!
+//! It holds no rules: [`drive`] runs the conversation, [`handover`] moves the bytes, [`audit`]
+//! records what was decided.
 #![forbid(unsafe_code)]
+
+pub mod audit;
 pub mod drive;
+pub mod handover;
+mod listen;
+mod serve;
+
+pub use listen::Door;
+pub use serve::{Gateway, Outcome, StartError};

@@ -20,6 +20,7 @@ pub use packets::XpraClient;
 
 use crate::{
     Chain, Grant, Peer, Refusal,
+    config::Protocol,
     proto::{
         error::Reason,
         server::Settings,
@@ -34,35 +35,17 @@ pub struct Acceptor {
     chain: Arc<Chain>,
     settings: Settings,
     protocol: Protocol,
-    encryption: Encryption,
-    tls: Option<Arc<ServerTls>>,
+    wires: Wires,
 }
 
-/// What is spoken on a socket, above its transport.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "each protocol has its driver")]
-pub enum Protocol {
-    /// Whatever the first bytes announce, among what this build knows: Xpra packets today.
-    #[default]
-    Auto,
-    /// Xpra packets.
-    Xpra,
-    /// Nothing is said: the chain decides by what the transport proves, and the bytes are the
-    /// daemon's from the first on.
-    Stream,
-}
-
-/// When TLS is spoken on a socket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a socket's TLS rule must be decided everywhere")]
-pub enum Encryption {
-    /// Never.
-    #[default]
-    None,
-    /// If the client's first byte starts it. The chain is the same either way (S-66).
-    Offered,
-    /// From the first byte on; anything else is closed without an answer (S-38).
-    Required,
+/// Which bytes a socket takes. The chain is the same whatever they are (S-66).
+#[derive(Clone, Debug)]
+enum Wires {
+    Plain,
+    /// TLS if the client's first byte starts it.
+    Either(Arc<ServerTls>),
+    /// TLS; anything else is closed without an answer (S-38).
+    Tls(Arc<ServerTls>),
 }
 
 /// A client that was let in.
@@ -122,8 +105,8 @@ pub struct Turned {
 impl Acceptor {
     /// Lets in whom `chain` lets in, in the clear, by whatever protocol the client speaks.
     pub fn new(chain: Arc<Chain>) -> Self {
-        let (protocol, encryption) = (Protocol::default(), Encryption::default());
-        Self { chain, settings: Settings::default(), protocol, encryption, tls: None }
+        let (settings, protocol) = (Settings::default(), Protocol::default());
+        Self { chain, settings, protocol, wires: Wires::Plain }
     }
 
     /// The same with other limits.
@@ -140,11 +123,17 @@ impl Acceptor {
         self
     }
 
-    /// The same with TLS, offered or required.
+    /// The same, and TLS for clients that start it. The plain wire stays open to the others.
     #[must_use]
-    pub fn with_tls(mut self, tls: Arc<ServerTls>, encryption: Encryption) -> Self {
-        self.tls = Some(tls);
-        self.encryption = encryption;
+    pub fn offering_tls(mut self, tls: Arc<ServerTls>) -> Self {
+        self.wires = Wires::Either(tls);
+        self
+    }
+
+    /// The same inside TLS only.
+    #[must_use]
+    pub fn requiring_tls(mut self, tls: Arc<ServerTls>) -> Self {
+        self.wires = Wires::Tls(tls);
         self
     }
 
@@ -188,19 +177,17 @@ impl Acceptor {
         peer: Peer,
         deadline: Instant,
     ) -> Result<(Stream, Peer), Refusal> {
-        let Some(tls) = self.tls.as_ref().filter(|_| self.encryption != Encryption::None) else {
-            return Ok((stream, peer));
+        let tls = match &self.wires {
+            Wires::Plain => return Ok((stream, peer)),
+            Wires::Tls(tls) => tls,
+            // A client of a silent protocol may wait for the daemon to speak first: TLS is required
+            // there or absent, never guessed.
+            Wires::Either(_) if self.protocol == Protocol::Stream => return Ok((stream, peer)),
+            Wires::Either(tls) => match first_bytes(&mut stream, deadline).await? {
+                Detected::Tls => tls,
+                _ => return Ok((stream, peer)),
+            },
         };
-        // On a silent protocol the client may wait for the daemon to speak first: TLS there is
-        // required or absent, never guessed.
-        if self.encryption == Encryption::Offered {
-            if self.protocol == Protocol::Stream {
-                return Ok((stream, peer));
-            }
-            if first_bytes(&mut stream, deadline).await? != Detected::Tls {
-                return Ok((stream, peer));
-            }
-        }
         tls.accept(stream, peer, deadline).await.map_err(|error| error.refusal())
     }
 }

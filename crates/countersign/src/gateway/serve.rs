@@ -1,0 +1,224 @@
+//! The whole gateway: every socket of a configuration, from opening to the last session's end.
+
+use std::{fmt, future::Future, io, os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{Door, drive::Acceptor};
+use crate::{
+    backend::Backend,
+    config::{Accepts, Config, SocketConfig, TlsOptions},
+    error::ConfigError,
+    proto::server::Settings,
+    sys::inherited,
+    transport::{
+        Address, BindError, Listener,
+        tls::{OldestVersion, ServerTls},
+    },
+    trust::ServerIdentity,
+};
+
+/// A gateway whose sockets are open.
+#[derive(Debug)]
+pub struct Gateway {
+    doors: Vec<Door>,
+    drain_timeout: Duration,
+    permits: Arc<Semaphore>,
+}
+
+/// How a gateway ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Sessions that were cut because the time to drain was over.
+    pub cut: usize,
+}
+
+impl Gateway {
+    /// Opens every socket of `config`, or none: what can be judged is judged before the first one.
+    ///
+    /// # Errors
+    /// [`StartError`], by what has to be mended.
+    pub async fn open(config: &Config) -> Result<Self, StartError> {
+        let mut certificates = Certificates { state_dir: &config.state_dir, own: None };
+        let mut prepared = Vec::new();
+        for socket in &config.sockets {
+            let acceptor = acceptor(socket, config, &mut certificates)?;
+            prepared.push((socket, acceptor, Arc::new(socket.backend.clone())));
+        }
+        let mut inherited = inherited::sockets().map_err(StartError::Inherited)?;
+        let mut doors = Vec::new();
+        for (socket, acceptor, backend) in prepared {
+            let listener = match take_inherited(&mut inherited, socket) {
+                Some(fd) => Listener::from_fd(fd).map_err(StartError::Inherited)?,
+                None => Listener::bind(&socket.address, &socket.unix).await.map_err(StartError::Bind)?,
+            };
+            let name = socket.name.clone().unwrap_or_else(|| listener.local_address().to_string());
+            let warning = socket.warnings.iter().find(|warning| warning.at_each_connection());
+            let door = Door::new(name, listener, acceptor, backend);
+            doors.push(door.with_warning(warning.map(ToString::to_string)));
+        }
+        if let Some((name, _)) = inherited.first() {
+            return Err(StartError::Config(unmatched(name)));
+        }
+        let permits = Arc::new(Semaphore::new(config.limits.max_unauthenticated));
+        Ok(Self { doors, drain_timeout: config.limits.drain_timeout, permits })
+    }
+
+    /// The open sockets: their names, and the addresses with the ports that the system chose.
+    pub fn sockets(&self) -> impl Iterator<Item = (&str, &Address)> {
+        self.doors.iter().map(|door| (door.name.as_str(), door.listener.local_address()))
+    }
+
+    /// Serves until `stop`; then accepts nothing new and waits for the sessions, until `drain_timeout`
+    /// or `now` is over (S-97).
+    pub async fn run(self, stop: impl Future<Output = ()>, now: impl Future<Output = ()>) -> Outcome {
+        let (phase, phases) = watch::channel(Phase::Serve);
+        let mut doors = JoinSet::new();
+        for door in self.doors {
+            let permits = Arc::clone(&self.permits);
+            let (stop, cut) = (reach(phases.clone(), Phase::Drain), reach(phases.clone(), Phase::Cut));
+            doors.spawn(door.serve(permits, stop, cut));
+        }
+        stop.await;
+        let _ = phase.send(Phase::Drain);
+        let mut cut = 0;
+        let drained = async {
+            while let Some(ended) = doors.join_next().await {
+                cut += ended.unwrap_or_default();
+            }
+        };
+        let patience = async {
+            let _ = timeout(self.drain_timeout, now).await;
+            let _ = phase.send(Phase::Cut);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = drained => {}
+            () = patience => {}
+        }
+        Outcome { cut }
+    }
+}
+
+/// Why a gateway did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration, or a file it names.
+    Config(ConfigError),
+    /// A socket cannot be listened on.
+    Bind(BindError),
+    /// The sockets that the service manager passed on.
+    Inherited(io::Error),
+}
+
+impl StartError {
+    /// How to mend it.
+    pub fn fix(&self) -> &str {
+        match self {
+            Self::Config(error) => error.fix(),
+            Self::Bind(error) => error.fix(),
+            Self::Inherited(_) => "compare the .socket units with name= of the sockets",
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Bind(error) => error.fmt(f),
+            Self::Inherited(error) => write!(f, "inherited sockets: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// The gateway's life, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Phase {
+    Serve,
+    Drain,
+    Cut,
+}
+
+/// Ends when the gateway is in `phase` or a later one, or gone.
+async fn reach(mut phases: watch::Receiver<Phase>, phase: Phase) {
+    let _ = phases.wait_for(|now| *now >= phase).await;
+}
+
+fn acceptor(
+    socket: &SocketConfig,
+    config: &Config,
+    certificates: &mut Certificates<'_>,
+) -> Result<Acceptor, ConfigError> {
+    let mut settings = Settings::default();
+    settings.handshake_timeout = socket.handshake_timeout;
+    settings.login_timeout = socket.login_timeout;
+    settings.refusal_delay = config.limits.refusal_delay;
+    let acceptor =
+        Acceptor::new(Arc::clone(&socket.chain)).with_settings(settings).with_protocol(socket.protocol);
+    Ok(match socket.accepts {
+        Accepts::Plain => acceptor,
+        Accepts::Tls => acceptor.requiring_tls(certificates.tls(&socket.tls)?),
+        Accepts::PlainAndTls => acceptor.offering_tls(certificates.tls(&socket.tls)?),
+    })
+}
+
+/// The certificates of the sockets. Our own is made when the first socket needs it.
+struct Certificates<'a> {
+    state_dir: &'a Path,
+    own: Option<ServerIdentity>,
+}
+
+impl Certificates<'_> {
+    fn tls(&mut self, options: &TlsOptions) -> Result<Arc<ServerTls>, ConfigError> {
+        let oldest = if options.allow_tls12 { OldestVersion::Tls12 } else { OldestVersion::Tls13 };
+        let key = match &options.certificate {
+            Some(certificate) => {
+                let key = options.key.as_ref().unwrap_or(certificate);
+                ServerIdentity::from_files(certificate, key)?.certified_key()
+            }
+            None => self.own()?.certified_key(),
+        };
+        ServerTls::new(key, oldest).map(Arc::new)
+    }
+
+    fn own(&mut self) -> Result<&ServerIdentity, ConfigError> {
+        if self.own.is_none() {
+            let host = crate::sys::accounts::host_name();
+            let identity = ServerIdentity::open(self.state_dir, &host, std::time::SystemTime::now())?;
+            tracing::info!(fingerprint = %identity.fingerprint(), "the gateway's certificate");
+            self.own = Some(identity);
+        }
+        let missing = || ConfigError::new("the gateway's certificate", "it was not made", "start again");
+        self.own.as_ref().ok_or_else(missing)
+    }
+}
+
+fn take_inherited(inherited: &mut Vec<(String, OwnedFd)>, socket: &SocketConfig) -> Option<OwnedFd> {
+    let name = socket.name.as_ref()?;
+    let position = inherited.iter().position(|(given, _)| given == name)?;
+    Some(inherited.remove(position).1)
+}
+
+fn unmatched(name: &str) -> ConfigError {
+    let name = name.escape_debug();
+    ConfigError::new(
+        "inherited sockets",
+        format!("no socket of the configuration has name={name}"),
+        format!("add name={name} to the socket that it is for"),
+    )
+}
