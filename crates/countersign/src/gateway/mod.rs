@@ -4,11 +4,5 @@
 //! records what was decided.
 #![forbid(unsafe_code)]
 
-pub mod audit;
 pub mod drive;
 pub mod handover;
-mod listen;
-mod serve;
-
-pub use listen::Door;
-pub use serve::{Gateway, Outcome, StartError};

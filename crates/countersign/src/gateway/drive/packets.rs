@@ -64,12 +64,19 @@ impl XpraClient {
         part(&mut stream, &packet_bytes(&disconnect.packet(self.hello.encoder))).await;
     }
 
-    /// The client's hello for an Xpra server behind, without its credentials.
+    /// Tells who asks, in answer to an `info` request, and ends the connection.
+    pub async fn answer_info(&self, mut stream: Stream, caps: Caps) {
+        // A client that left before it was told is not told again.
+        let _ = self.reply(&mut stream, caps).await;
+        part(&mut stream, &[]).await;
+    }
+
+    /// Says the client's hello to an Xpra server behind, without the credentials.
     ///
     /// # Errors
-    /// It cannot be written in the client's own encoder.
-    pub fn forwarded(&self) -> Result<Vec<u8>, WireError> {
-        self.hello.forwarded(self.hello.encoder).encode()
+    /// The server broke the connection.
+    pub async fn forward(&self, backend: &mut Stream) -> std::io::Result<()> {
+        send(backend, &self.hello.forwarded(self.hello.encoder)).await
     }
 }
 
