@@ -5,4 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod drive;
+//! Drives a conversation over a transport and hands the stream over; holds no rules.
+#![forbid(unsafe_code)]
+
 pub mod handover;

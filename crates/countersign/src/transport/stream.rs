@@ -115,6 +115,31 @@ impl AsyncWrite for Stream {
         }
     }
 
+    /// Several records of TLS inside this stream leave in one system call.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().wire {
+            Wire::Unix(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
+            Wire::Tcp(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
+            Wire::TlsServer(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
+            Wire::TlsClient(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
+            Wire::Pipes(_, input) => Pin::new(input).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.wire {
+            Wire::Unix(wire) => wire.is_write_vectored(),
+            Wire::Tcp(wire) => wire.is_write_vectored(),
+            Wire::TlsServer(wire) => wire.is_write_vectored(),
+            Wire::TlsClient(wire) => wire.is_write_vectored(),
+            Wire::Pipes(_, input) => input.is_write_vectored(),
+        }
+    }
+
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().wire {
             Wire::Unix(wire) => Pin::new(wire).poll_flush(cx),

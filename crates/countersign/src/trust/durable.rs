@@ -98,7 +98,8 @@ fn read_whole(file: File) -> io::Result<Vec<u8>> {
 }
 
 fn place(path: &Path, bytes: &[u8], mode: u32, put: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let temporary = directory.join(format!(".{}.{:016x}", name.to_string_lossy(), random()?));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
