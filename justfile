@@ -36,7 +36,7 @@ fuzz-smoke:
 bench *arguments:
     cargo xtask bench {{arguments}}
 
-# Manual pages and completions, written anew.
+# The manual pages and the table of modules, written anew.
 generate:
     cargo xtask generate
 

@@ -76,7 +76,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "generate",
-        summary: "the generated pages (manual, completions) written anew",
+        summary: "the generated pages (manual, table of modules) written anew",
         run: |_| generate(),
     },
 ];
@@ -141,7 +141,11 @@ fn bench(arguments: &[&str]) -> Result<(), Failed> {
 
 /// The command writes its own pages; a test compares them with what lies in the repository.
 fn generate() -> Result<(), Failed> {
-    run("generated pages", &mut cargo(["run", "--package", "countersign-cli", "--", "generate", "docs/man"]))
+    for page in [["man", "docs/man"], ["modules", "docs/modules.md"]] {
+        let arguments = ["run", "--quiet", "--package", "countersign-cli", "--", "generate"];
+        run(&format!("generated pages: {}", page[1]), cargo(arguments).args(page))?;
+    }
+    Ok(())
 }
 
 fn minutes(time: Duration) -> String {

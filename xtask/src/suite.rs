@@ -12,6 +12,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Failed> {
     // The tests against real programs run the command itself, and no test target of theirs builds it.
     step("commands", &mut cargo(["build", "--workspace", "--bins"]))?;
     let mut command = if succeeds("cargo", &["nextest", "--version"]) { nextest() } else { plain() };
+    if !arguments.iter().any(|argument| argument.starts_with("-p") || argument.starts_with("--package")) {
+        command.arg("--workspace");
+    }
     command.args(arguments);
     let counted = timed("test suite", || counting(&mut command))?;
     eprintln!("{} passed, {} failed", counted.passed, counted.failed);
@@ -23,7 +26,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Failed> {
 }
 
 fn nextest() -> Command {
-    let mut command = cargo(["nextest", "run", "--workspace", "--no-fail-fast"]);
+    let mut command = cargo(["nextest", "run", "--no-fail-fast"]);
     if io::stderr().is_terminal() {
         command.arg("--color=always");
     }
@@ -31,7 +34,7 @@ fn nextest() -> Command {
 }
 
 fn plain() -> Command {
-    cargo(["test", "--workspace", "--all-targets", "--no-fail-fast"])
+    cargo(["test", "--all-targets", "--no-fail-fast"])
 }
 
 /// What the runner said of itself.

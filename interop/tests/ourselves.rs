@@ -1,0 +1,66 @@
+//! Our client at our gateway: the same rows over a Unix socket, TCP and TLS.
+
+use countersign_interop::{
+    Place,
+    gateway::{Gateway, countersign},
+    modules::{self, Case, Outcome},
+    process::run,
+};
+
+#[test]
+fn file_over_every_transport() {
+    play(modules::file);
+}
+
+#[test]
+fn env_over_every_transport() {
+    play(modules::env);
+}
+
+#[test]
+fn multifile_over_every_transport() {
+    play(modules::multifile);
+}
+
+#[test]
+fn sqlite_over_every_transport() {
+    play(modules::sqlite);
+}
+
+#[test]
+fn a_chain_of_two_over_every_transport() {
+    play(modules::chain);
+}
+
+fn play(case: fn(&Place) -> Case) {
+    let place = Place::new();
+    let case = case(&place);
+    let (front, options) = (place.text("front"), case.options());
+    for attempt in &case.attempts {
+        // A gateway for each attempt: the failures of one must not slow the next down (S-21).
+        let arguments = [format!("--bind-tcp=127.0.0.1:0{options}"), format!("--bind={front}{options}")];
+        let gateway = Gateway::start_with(&arguments, |command| {
+            command.envs(case.environment.iter().map(|(name, value)| (name, value)));
+        });
+        let (user, port) = (attempt.user, gateway.port());
+        let addresses = [
+            format!("tcp://{user}@127.0.0.1:{port}/"),
+            format!("tls://{user}@127.0.0.1:{port}/"),
+            format!("unix://{user}@{front}"),
+        ];
+        for address in addresses {
+            eprintln!("{}: {attempt} at {address}", case.name);
+            let mut arguments = vec!["info".to_owned(), "--json".to_owned()];
+            arguments.extend(attempt.our_arguments());
+            arguments.push(address);
+            let finished = run(&mut countersign(&place, &arguments)).expect_code(attempt.outcome.our_code());
+            match attempt.outcome {
+                Outcome::In => {
+                    drop(serde_json::from_str::<serde_json::Value>(&finished.stdout).expect("JSON"))
+                }
+                Outcome::Refused => drop(finished.expect_text("authentication failed")),
+                Outcome::NothingToSay => drop(finished.expect_text("help: ")),
+            }
+        }
+    }
+}
