@@ -1,11 +1,12 @@
 //! The fuzz targets, a few seconds each: enough to see that they build and that no easy input breaks them.
 
 use std::{
+    fs,
     path::Path,
     process::{Command, Stdio},
 };
 
-use crate::step::{Failed, cargo, is_installed, run as step, skipped, succeeds};
+use crate::step::{Failed, cargo, is_installed, run as step, run_quietly as quiet_step, skipped, succeeds};
 
 /// Runs every target for the number of seconds given, or for 10.
 pub(crate) fn run(arguments: &[&str]) -> Result<(), Failed> {
@@ -20,13 +21,15 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Failed> {
         skipped("fuzz targets", reason);
         return Ok(());
     }
-    step("fuzz targets: build", nightly(["fuzz", "build"]).stdout(Stdio::null()))?;
+    step("fuzz targets: build", &mut nightly(["fuzz", "build"]))?;
     for target in targets()? {
-        let limit = format!("-max_total_time={seconds}");
-        step(
-            &format!("fuzz target {target}"),
-            &mut nightly(["fuzz", "run", &target, "--", &limit, "-verbosity=0"]),
-        )?;
+        // What is found goes to the first folder; the second, in the repository, is only read.
+        let (found, known) = (format!("fuzz/target/corpus/{target}"), format!("fuzz/corpus/{target}"));
+        fs::create_dir_all(&found)?;
+        let mut command = nightly(["fuzz", "run", &target, &found]);
+        command.args(Path::new(&known).is_dir().then_some(&known)).arg("--");
+        command.arg(format!("-max_total_time={seconds}"));
+        quiet_step(&format!("fuzz target {target}"), &mut command)?;
     }
     Ok(())
 }

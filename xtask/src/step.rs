@@ -3,7 +3,8 @@
 use std::{
     env, error,
     ffi::OsStr,
-    fmt, fs, io,
+    fmt, fs,
+    io::{self, Write as _},
     process::Command,
     time::{Duration, Instant},
 };
@@ -35,6 +36,19 @@ pub(crate) fn run(title: &str, command: &mut Command) -> Result<(), Failed> {
         } else {
             Err(Failed(format!("{title}: {} ({status})", text_of(command))))
         }
+    })
+}
+
+/// The same for a command that talks much: its output is shown only if it fails.
+pub(crate) fn run_quietly(title: &str, command: &mut Command) -> Result<(), Failed> {
+    timed(title, || {
+        let output = command.output().map_err(|error| cannot_start(command, &error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        io::stderr().write_all(&output.stdout)?;
+        io::stderr().write_all(&output.stderr)?;
+        Err(Failed(format!("{title}: {} ({})", text_of(command), output.status)))
     })
 }
 
