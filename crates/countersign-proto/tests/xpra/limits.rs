@@ -100,6 +100,10 @@ fn s_010_sound_compression_is_read_and_damage_is_not() {
     let mut wrong_checksum = zlib;
     *wrong_checksum.last_mut().unwrap() ^= 1;
     assert_eq!(decode(&framed(0x10, 0x01, 0, &wrong_checksum)), Err(WireError::Inflate));
+    let less = lz4_framed(u32::try_from(HELLO.len() + 1).unwrap(), &lz4_block(HELLO));
+    assert_eq!(decode(&framed(0x10, 0x11, 0, &less)), Err(WireError::Inflate), "less than declared");
+    assert!(Compression::None.inflate(&[0; 8], 8).is_ok());
+    assert_eq!(Compression::None.inflate(&[0; 9], 8), Err(WireError::InflatesTooLarge));
     let nothing = miniz_oxide::deflate::compress_to_vec_zlib(b"", 6);
     assert_eq!(decode(&framed(0x10, 0x01, 0, &nothing)), Err(WireError::Empty));
 }

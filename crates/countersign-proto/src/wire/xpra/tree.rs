@@ -114,9 +114,6 @@ impl Tree<'_> {
         if self.open.len() >= self.limits.depth {
             return Err(WireError::TooDeep);
         }
-        if self.open.last().is_some_and(Open::awaits_key) {
-            return Err(WireError::Key);
-        }
         if container.is_complete() {
             let empty = container.close()?;
             return self.add(empty);
