@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{generate, logging, modules, report::Report};
+use crate::{generate, modules, report::Report};
 
 /// Authentication in front of any daemon.
 #[derive(Debug, Parser)]

@@ -3,7 +3,6 @@
 
 mod args;
 mod generate;
-mod logging;
 mod modules;
 mod report;
 

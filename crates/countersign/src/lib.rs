@@ -2,7 +2,6 @@
 #![deny(unsafe_code)]
 
 pub mod error;
-pub mod gateway;
 pub mod handlers;
 pub mod modules;
 pub mod sys;
