@@ -4,8 +4,6 @@
 //! records what was decided.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod drive;
-//! Drives a conversation over a transport and hands the stream over; holds no rules.
-#![forbid(unsafe_code)]
-
 pub mod handover;

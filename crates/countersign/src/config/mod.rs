@@ -1,0 +1,386 @@
+//! Turns text into values that cannot be wrong, once, at start.
+//!
+//! ```text
+//! files, environment, flags --layers.rs, file.rs--> Layers (texts and where they came from)
+//!   --spec.rs--> SocketSpec, ModuleSpec (the grammar)
+//!   --address.rs, chain.rs, socket.rs--> SocketConfig   --this file--> Config
+//! ```
+//!
+//! The command reads [`Layers`], makes a [`Config`] and hands it to the gateway, or to [`explain`].
+//! Every error is a [`ConfigError`] and ends the start before a socket is opened (exit code 78).
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+mod address;
+mod chain;
+pub mod explain;
+mod file;
+mod layers;
+mod paths;
+mod socket;
+mod spec;
+mod warning;
+
+use layers::Written;
+pub use layers::{Effective, Form, KEYS, Key, Layers, Origin};
+pub use paths::Paths;
+pub use socket::{Accepts, Kind, Protocol, SOCKET_OPTIONS, SocketConfig, SocketOption, TlsOptions};
+use socket::{Common, Draft};
+pub use spec::{ModuleSpec, SocketSpec};
+pub use warning::{Audience, Warning};
+
+use crate::{
+    error::ConfigError,
+    modules::{Options, Registry},
+    transport::Address,
+};
+
+/// A whole configuration, checked.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The sockets, at least one, no two at one address or of one name.
+    pub sockets: Vec<SocketConfig>,
+    /// Times and numbers that hold for all sockets.
+    pub limits: Limits,
+    /// Where the state is kept.
+    pub state_dir: PathBuf,
+    /// What is logged and how.
+    pub log: Log,
+}
+
+impl Config {
+    /// Judges what was written and configures every module of every chain.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the place it was written at.
+    pub fn new(layers: &Layers, registry: &Registry, paths: &Paths) -> Result<Self, ConfigError> {
+        let limits = Limits::read(layers)?;
+        let backends = Backends::read(layers);
+        let tls = tls(layers)?;
+        let backend = backends.default(layers)?;
+        let common = Common {
+            paths,
+            backend: &backend,
+            tls: &tls,
+            handshake_timeout: limits.handshake_timeout,
+            login_timeout: limits.login_timeout,
+        };
+        let sockets = Sockets { layers, registry, common: &common, backends: &backends }.read()?;
+        let state_dir = one(layers, "state-dir", |options, key| match options.take(key)? {
+            Some(path) if path.is_empty() => Err(options.error(key, "it is empty", "write a path")),
+            path => Ok(path.map_or_else(|| paths.state_dir.clone(), |path| PathBuf::from(path.as_str()))),
+        })?;
+        Ok(Self { sockets, limits, state_dir, log: Log::read(layers)? })
+    }
+
+    /// Reads files and environment of this system into layers; flags are the caller's to add.
+    ///
+    /// # Errors
+    /// A file cannot be read, or a name in it or in the environment is unknown.
+    pub fn layers(
+        named: Option<&Path>,
+        paths: &Paths,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Layers, ConfigError> {
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        let variable =
+            environment.iter().find(|(name, value)| name == "COUNTERSIGN_CONFIG" && !value.is_empty());
+        let named = named.or_else(|| variable.map(|(_, value)| Path::new(value.as_str())));
+        let mut layers = Layers::default();
+        file::load(&mut layers, named, paths)?;
+        layers.environment(environment)?;
+        Ok(layers)
+    }
+}
+
+/// Times and numbers that hold for all sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Within which time a client's first complete message is due (S-01).
+    pub handshake_timeout: Duration,
+    /// Within which time a login must have succeeded (S-01).
+    pub login_timeout: Duration,
+    /// How long every refusal takes at least, whatever its cause.
+    pub refusal_delay: Duration,
+    /// How long sessions may go on after the gateway was asked to end.
+    pub drain_timeout: Duration,
+    /// How many clients may be logging in at once (S-04).
+    pub max_unauthenticated: usize,
+}
+
+impl Limits {
+    fn read(layers: &Layers) -> Result<Self, ConfigError> {
+        let seconds = Duration::from_secs;
+        Ok(Self {
+            handshake_timeout: one(layers, "limits.handshake-timeout", |o, k| {
+                socket::timeout(o, k, seconds(10))
+            })?,
+            login_timeout: one(layers, "limits.login-timeout", |o, k| socket::timeout(o, k, seconds(120)))?,
+            refusal_delay: one(layers, "limits.refusal-delay", |options, key| {
+                let delay = options.duration(key, seconds(1))?;
+                // A real client gives up 11 seconds after an unanswered hello.
+                let fits = delay <= seconds(8);
+                if fits {
+                    Ok(delay)
+                } else {
+                    Err(options.error(key, "clients do not wait so long", "write at most 8s"))
+                }
+            })?,
+            drain_timeout: one(layers, "limits.drain-timeout", |o, k| o.duration(k, seconds(30)))?,
+            max_unauthenticated: one(layers, "limits.max-unauthenticated", |options, key| {
+                let number = options.number(key, 4096, 1..=1_000_000)?;
+                usize::try_from(number)
+                    .map_err(|_| options.error(key, "it is out of range", "write a smaller number"))
+            })?,
+        })
+    }
+}
+
+/// What is logged and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Log {
+    /// `off`, `error`, `warn`, `info`, `debug`, `trace`, or filter directives as in `auth=debug`.
+    pub level: String,
+    /// Who is to read it.
+    pub format: LogFormat,
+}
+
+impl Log {
+    fn read(layers: &Layers) -> Result<Self, ConfigError> {
+        let level = one(layers, "log.level", |options, key| {
+            let level = options
+                .take(key)?
+                .map_or_else(|| "info".to_owned(), |level| level.trim().to_ascii_lowercase());
+            // A word without `=` is a level: as the name of a target it would silence the log.
+            let known = |word: &str| LEVELS.contains(&word.trim()) || word.contains('=');
+            match level.split(',').all(known) {
+                true => Ok(level),
+                false => {
+                    Err(options.error(key, "there is no such level", format!("write {}", LEVELS.join(", "))))
+                }
+            }
+        })?;
+        let format = one(layers, "log.format", |options, key| {
+            match options.take(key)?.as_ref().map(|format| format.trim().to_ascii_lowercase()).as_deref() {
+                None | Some("auto") => Ok(LogFormat::Auto),
+                Some("text") => Ok(LogFormat::Text),
+                Some("json") => Ok(LogFormat::Json),
+                Some(_) => Err(options.error(key, "there is no such format", "write auto, text or json")),
+            }
+        })?;
+        Ok(Self { level, format })
+    }
+}
+
+/// Who a log is written for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// People on a terminal, programs elsewhere.
+    #[default]
+    Auto,
+    /// People.
+    Text,
+    /// Programs: one JSON object a line.
+    Json,
+}
+
+/// The backends that have names.
+struct Backends<'a> {
+    named: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Backends<'a> {
+    fn read(layers: &'a Layers) -> Self {
+        let named = layers.backends.iter().map(|(name, written)| (name.as_str(), written.text.as_str()));
+        Self { named: named.collect() }
+    }
+
+    fn default(&self, layers: &Layers) -> Result<String, ConfigError> {
+        match layers.all("backend").first() {
+            None => Ok("builtin:whoami".to_owned()),
+            Some(written) => self.find(&written.text).map_err(|error| written.origin.told(error)),
+        }
+    }
+
+    /// The backend that a text means: a name, or a backend itself, which has a colon.
+    fn find(&self, text: &str) -> Result<String, ConfigError> {
+        match self.named.get(spec::canonical(text).as_str()) {
+            Some(backend) => Ok((*backend).to_owned()),
+            None if text.contains(':') => Ok(text.to_owned()),
+            None => Err(ConfigError::new(
+                "option backend",
+                "it is neither a backend nor the name of one",
+                "write unix:PATH, tcp:HOST:PORT, tls:HOST:PORT, exec:COMMAND, builtin:whoami or a name from [backends]",
+            )),
+        }
+    }
+}
+
+/// All sockets on their way from text to values.
+struct Sockets<'a> {
+    layers: &'a Layers,
+    registry: &'a Registry,
+    common: &'a Common<'a>,
+    backends: &'a Backends<'a>,
+}
+
+impl Sockets<'_> {
+    fn read(&self) -> Result<Vec<SocketConfig>, ConfigError> {
+        let mut sockets = Vec::new();
+        for kind in Kind::ALL {
+            let switch = self.switch(kind)?;
+            let mut used = switch.modules.is_empty();
+            for (spec, origin) in self.specs(kind)? {
+                used |= spec.auth().is_empty();
+                let resolved = self.resolve(kind, spec, &switch, &origin);
+                sockets.extend(resolved.map_err(|error| origin.told(error))?.map(|socket| (socket, origin)));
+            }
+            if !used {
+                return Err(unused(kind, &switch.origins));
+            }
+        }
+        distinct(&sockets)?;
+        if sockets.is_empty() {
+            let fix = "add bind, bind-tcp or bind-ssl, as in --bind=auto or --bind-tcp=127.0.0.1:14500";
+            return Err(ConfigError::new("the configuration", "there is no socket to listen on", fix));
+        }
+        Ok(sockets.into_iter().map(|(socket, _)| socket).collect())
+    }
+
+    /// The sockets of a kind as they were written: lists first, then `[[socket]]`.
+    fn specs(&self, kind: Kind) -> Result<Vec<(SocketSpec, Origin)>, ConfigError> {
+        let read = |written: &Written| {
+            let spec = SocketSpec::parse(&written.text, self.registry)
+                .map_err(|error| written.origin.told(error))?;
+            Ok((spec, written.origin.clone()))
+        };
+        let mut specs =
+            self.layers.all(kind.key()).iter().map(read).collect::<Result<Vec<_>, ConfigError>>()?;
+        for table in self.layers.sockets.iter().filter(|table| table.kind == kind) {
+            let (mut spec, origin) = read(&table.bind)?;
+            if let (false, Some(auth)) = (spec.auth().is_empty(), table.auth.first()) {
+                let error =
+                    ConfigError::new("auth", "the socket's address has a chain too", "write the chain once");
+                return Err(auth.origin.told(error));
+            }
+            for auth in &table.auth {
+                let module = ModuleSpec::parse(&auth.text, self.registry);
+                spec.push_auth(module.map_err(|error| auth.origin.told(error))?);
+            }
+            for (name, value) in &table.options {
+                spec.set(name, &value.text).map_err(|error| value.origin.told(error))?;
+            }
+            specs.push((spec, origin));
+        }
+        Ok(specs)
+    }
+
+    fn switch(&self, kind: Kind) -> Result<Switch, ConfigError> {
+        let written = self.layers.all(kind.switch());
+        let read = |written: &Written| {
+            ModuleSpec::parse(&written.text, self.registry).map_err(|error| written.origin.told(error))
+        };
+        Ok(Switch {
+            modules: written.iter().map(read).collect::<Result<_, _>>()?,
+            origins: written.iter().map(|written| written.origin.clone()).collect(),
+        })
+    }
+
+    fn resolve(
+        &self,
+        kind: Kind,
+        spec: SocketSpec,
+        switch: &Switch,
+        origin: &Origin,
+    ) -> Result<Option<SocketConfig>, ConfigError> {
+        let own = !spec.auth().is_empty();
+        let exposed = match own {
+            true => origin.is_exposed(),
+            false => switch.origins.iter().any(Origin::is_exposed),
+        };
+        let holds_secret = |module: &&ModuleSpec| module.name() == "password";
+        let modules = if own { spec.auth() } else { &switch.modules };
+        let secret = modules.iter().find(holds_secret).filter(|_| exposed).map(ModuleSpec::name);
+        let draft = Draft { kind, spec, switch: &switch.modules, common: self.common };
+        let Some(mut socket) = SocketConfig::resolve(draft, self.registry)? else { return Ok(None) };
+        socket.backend = self.backends.find(&socket.backend)?;
+        socket.warnings.extend(secret.map(Warning::SecretInArgument));
+        Ok(Some(socket))
+    }
+}
+
+/// The modules of a per-type switch, and where they were written.
+struct Switch {
+    modules: Vec<ModuleSpec>,
+    origins: Vec<Origin>,
+}
+
+/// A chain that guards nothing: its writer believes that it does (S-65).
+fn unused(kind: Kind, origins: &[Origin]) -> ConfigError {
+    let others: Vec<&str> =
+        Kind::ALL.iter().filter(|other| **other != kind).map(|other| other.switch()).collect();
+    let error = ConfigError::new(
+        kind.switch(),
+        format!("no socket of {} is left that it would guard", kind.key()),
+        format!("remove it, or use the switch of the sockets you have: {}", others.join(", ")),
+    );
+    origins.iter().take(1).fold(error, |error, origin| origin.told(error))
+}
+
+/// No two sockets at one address, nor of one name. Port 0 is another port each time.
+fn distinct(sockets: &[(SocketConfig, Origin)]) -> Result<(), ConfigError> {
+    let (mut addresses, mut names) = (HashSet::new(), HashSet::new());
+    for (socket, origin) in sockets {
+        let free = matches!(socket.address, Address::Tcp { port: 0, .. });
+        if !free && !addresses.insert(&socket.address) {
+            let error =
+                ConfigError::new(socket.address.to_string(), "it is given twice", "write each address once");
+            return Err(origin.told(error));
+        }
+        if !names.insert(socket.name.as_ref()) && socket.name.is_some() {
+            let error = ConfigError::new("option name", "two sockets have the same", "give each its own");
+            return Err(origin.told(error));
+        }
+    }
+    Ok(())
+}
+
+fn tls(layers: &Layers) -> Result<TlsOptions, ConfigError> {
+    let written = || {
+        ["ssl-cert", "ssl-key", "tls-min"]
+            .into_iter()
+            .flat_map(|key| layers.all(key).iter().map(move |value| (key, value)))
+    };
+    let values = written().map(|(key, value)| (key.to_owned(), value.text.to_string()));
+    let read = TlsOptions::take(&mut Options::new("all sockets", values), &TlsOptions::default());
+    read.map_err(|error| written().take(1).fold(error, |error, (_, value)| value.origin.told(error)))
+}
+
+/// Reads one setting by its last name, as an option of its section.
+fn one<T>(
+    layers: &Layers,
+    key: &str,
+    read: impl FnOnce(&mut Options, &str) -> Result<T, ConfigError>,
+) -> Result<T, ConfigError> {
+    let (section, name) = key.split_once('.').unwrap_or(("the configuration", key));
+    let written = layers.all(key).first();
+    let value = written.map(|written| (name.to_owned(), written.text.to_string()));
+    read(&mut Options::new(section, value), name).map_err(|error| match written {
+        Some(written) => written.origin.told(error),
+        None => error,
+    })
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+#[cfg(test)]
+mod tests;

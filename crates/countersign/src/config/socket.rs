@@ -1,0 +1,435 @@
+//! One socket: from its text to a value that the gateway can open without another question.
+//!
+//! [`super::Config`] calls this for each socket; its chain is made in [`super::chain`].
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use super::{
+    address, chain,
+    paths::Paths,
+    spec::{ModuleSpec, SocketSpec},
+    warning::{Audience, Warning},
+};
+use crate::{
+    error::ConfigError,
+    modules::{OptionSpec, Options, Registry},
+    proto::Chain,
+    transport::{Address, UnixOptions},
+};
+
+/// A socket that can be opened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SocketConfig {
+    /// Where it listens.
+    pub address: Address,
+    /// What it carries.
+    pub kind: Kind,
+    /// Its own name: of an inherited socket, and in logs.
+    pub name: Option<String>,
+    /// Who gets in, whatever the wire becomes (S-66).
+    pub chain: Arc<Chain>,
+    /// The daemon behind it: a text for a backend or the name of one in `[backends]`.
+    pub backend: String,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// Which wires it takes.
+    pub accepts: Accepts,
+    /// Mode, owner and group of a Unix socket's file.
+    pub unix: UnixOptions,
+    /// The certificate it shows, where TLS is among its wires.
+    pub tls: TlsOptions,
+    /// Within which time a first complete message is due (S-01).
+    pub handshake_timeout: Duration,
+    /// Within which time the login must have succeeded (S-01).
+    pub login_timeout: Duration,
+    /// What is to be said about it at start.
+    pub warnings: Vec<Warning>,
+}
+
+impl SocketConfig {
+    /// Whether bytes in the clear are refused on it.
+    pub fn require_tls(&self) -> bool {
+        self.accepts == Accepts::Tls
+    }
+
+    /// What logs and reports call it: its name, or its place.
+    pub fn label(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.place())
+    }
+
+    /// Where it listens and what it carries: `unix:/run/x`, `tcp:0.0.0.0:10000`, `tls:[::]:443`.
+    pub fn place(&self) -> String {
+        match self.kind {
+            Kind::Tls => self.address.to_string().replacen("tcp:", "tls:", 1),
+            Kind::Unix | Kind::Tcp => self.address.to_string(),
+        }
+    }
+
+    /// Judges a socket and configures its modules. `None` is `--bind=none`.
+    ///
+    /// # Errors
+    /// Anything that is wrong with it, without the value of any option.
+    pub(super) fn resolve(draft: Draft<'_>, registry: &Registry) -> Result<Option<Self>, ConfigError> {
+        let Draft { kind, spec, common, .. } = draft;
+        let mut warnings = Vec::new();
+        let Some(address) = address::parse(spec.address(), kind, common.paths, &mut warnings)? else {
+            return Ok(None);
+        };
+        applicable(&spec, kind)?;
+        let mut options = spec.settings(kind.key());
+        let accepts = accepts(&mut options, kind)?;
+        let protocol = protocol(&mut options)?;
+        let unix = unix_options(&mut options, &address)?;
+        let identity = options.take("identity")?;
+        let written = chain::Written {
+            modules: if spec.auth().is_empty() { draft.switch } else { spec.auth() },
+            identity: identity.as_ref().map(|name| name.as_str()),
+            asks_nothing: protocol == Protocol::Stream,
+            cleartext: kind == Kind::Tcp && accepts != Accepts::Tls,
+            audience: audience(&address, &unix),
+            open_without: address::is_local(&address),
+        };
+        let chain = chain::build(written, registry, &mut warnings)?;
+        let socket = Self {
+            name: name(&mut options)?,
+            chain: Arc::new(chain),
+            backend: options
+                .take("backend")?
+                .map_or_else(|| common.backend.to_owned(), |text| text.to_string()),
+            protocol,
+            tls: TlsOptions::take(&mut options, common.tls)?,
+            handshake_timeout: timeout(&mut options, "handshake-timeout", common.handshake_timeout)?,
+            login_timeout: timeout(&mut options, "login-timeout", common.login_timeout)?,
+            unix,
+            accepts,
+            address,
+            kind,
+            warnings,
+        };
+        options.finish(&[])?;
+        Ok(Some(socket))
+    }
+}
+
+/// A socket that is to be judged, with what holds for all.
+pub(super) struct Draft<'a> {
+    pub(super) kind: Kind,
+    pub(super) spec: SocketSpec,
+    /// The modules of the per-type switch, for a socket without `auth=`.
+    pub(super) switch: &'a [ModuleSpec],
+    pub(super) common: &'a Common<'a>,
+}
+
+/// What a socket has unless it says otherwise.
+pub(super) struct Common<'a> {
+    pub(super) paths: &'a Paths,
+    pub(super) backend: &'a str,
+    pub(super) tls: &'a TlsOptions,
+    pub(super) handshake_timeout: Duration,
+    pub(super) login_timeout: Duration,
+}
+
+/// What a socket carries, by the option that makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// `--bind`: a Unix stream socket.
+    Unix,
+    /// `--bind-tcp`: TCP that may become TLS.
+    Tcp,
+    /// `--bind-ssl`, `--bind-tls`: TLS from the first byte.
+    Tls,
+}
+
+impl Kind {
+    /// The option that makes such a socket.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Unix => "bind",
+            Self::Tcp => "bind-tcp",
+            Self::Tls => "bind-ssl",
+        }
+    }
+
+    /// The switch that gives a chain to those that have none of their own.
+    pub fn switch(self) -> &'static str {
+        match self {
+            Self::Unix => "auth",
+            Self::Tcp => "tcp-auth",
+            Self::Tls => "ssl-auth",
+        }
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Unix, Self::Tcp, Self::Tls];
+}
+
+/// What is spoken above the transport.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// The first bytes tell.
+    #[default]
+    Auto,
+    /// Xpra's packets, which our own client speaks too.
+    Xpra,
+    /// Nothing is said: the chain decides from the transport.
+    Stream,
+}
+
+/// Which wires a socket takes. One chain holds for all of them (S-66).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Accepts {
+    /// Bytes as they are.
+    Plain,
+    /// TLS only.
+    Tls,
+    /// Either, as the first bytes tell.
+    PlainAndTls,
+}
+
+/// The certificate of a socket, or of all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsOptions {
+    /// A PEM file with the certificate and its chain; the gateway's own is used where there is none.
+    pub certificate: Option<PathBuf>,
+    /// A PEM file with the key; `certificate` holds it too where there is none.
+    pub key: Option<PathBuf>,
+    /// Whether TLS 1.2 is spoken besides 1.3.
+    pub allow_tls12: bool,
+}
+
+impl TlsOptions {
+    pub(super) fn take(options: &mut Options, common: &Self) -> Result<Self, ConfigError> {
+        let mut path = |name: &str| match options.take(name)? {
+            Some(path) if path.is_empty() => Err(options.error(name, "it is empty", "write a path")),
+            path => Ok(path.map(|path| PathBuf::from(path.as_str()))),
+        };
+        let (certificate, key) = (path("ssl-cert")?, path("ssl-key")?);
+        let allow_tls12 = match options.take("tls-min")?.as_ref().map(|version| version.trim()) {
+            None => common.allow_tls12,
+            Some("1.3") => false,
+            Some("1.2") => true,
+            Some(_) => return Err(options.error("tls-min", "there is no such version", "write 1.2 or 1.3")),
+        };
+        match (certificate, key) {
+            (None, Some(_)) => {
+                Err(options.error("ssl-key", "its certificate is missing", "write ssl-cert=FILE beside it"))
+            }
+            (None, None) => Ok(Self { allow_tls12, ..common.clone() }),
+            (certificate, key) => Ok(Self { certificate, key, allow_tls12 }),
+        }
+    }
+}
+
+/// An option of a socket and the kinds that have it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SocketOption {
+    /// Its name and manual.
+    pub spec: OptionSpec,
+    /// Which sockets it is for.
+    pub kinds: &'static [Kind],
+}
+
+/// Refuses options that a socket of that kind has no use for (S-65).
+fn applicable(spec: &SocketSpec, kind: Kind) -> Result<(), ConfigError> {
+    for key in spec.keys() {
+        let kinds =
+            SOCKET_OPTIONS.iter().find(|option| option.spec.name == key).map_or(ALL, |option| option.kinds);
+        if !kinds.contains(&kind) {
+            let right: Vec<&str> = kinds.iter().map(|kind| kind.key()).collect();
+            return Err(ConfigError::new(
+                format!("option {key} of {}", kind.key()),
+                format!("only sockets of {} have it", right.join(" and ")),
+                "remove it",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn accepts(options: &mut Options, kind: Kind) -> Result<Accepts, ConfigError> {
+    let required = options.flag("require-tls", kind == Kind::Tls)?;
+    let listed = options.take("protocols")?.map(|list| wires(&list, options)).transpose()?;
+    match (kind, required, listed) {
+        (Kind::Unix, ..) => Ok(Accepts::Plain),
+        (Kind::Tls, false, _) => Err(options.error(
+            "require-tls",
+            "this socket speaks nothing but TLS",
+            "use bind-tcp, or remove it",
+        )),
+        (Kind::Tls, true, _) => Ok(Accepts::Tls),
+        (Kind::Tcp, true, Some(Accepts::Plain)) => Err(options.error(
+            "protocols",
+            "require-tls=yes leaves none of them",
+            "add tls, or remove one of the two",
+        )),
+        (Kind::Tcp, true, _) => Ok(Accepts::Tls),
+        (Kind::Tcp, false, listed) => Ok(listed.unwrap_or(Accepts::PlainAndTls)),
+    }
+}
+
+/// `plain`, `tls` or both, separated by commas (then in quotes), `+`, `|` or blanks.
+fn wires(list: &str, options: &Options) -> Result<Accepts, ConfigError> {
+    let (mut plain, mut tls) = (false, false);
+    for word in list.split([',', '+', '|', ' ']).filter(|word| !word.is_empty()) {
+        match word.to_ascii_lowercase().as_str() {
+            "plain" | "tcp" => plain = true,
+            "tls" | "ssl" => tls = true,
+            "ws" | "wss" | "websocket" | "ssh" | "rpc" => {
+                return Err(options.error("protocols", NOT_YET, "write plain, tls or plain+tls"));
+            }
+            _ => {
+                return Err(options.error("protocols", "a word is unknown", "write plain, tls or plain+tls"));
+            }
+        }
+    }
+    match (plain, tls) {
+        (true, true) => Ok(Accepts::PlainAndTls),
+        (true, false) => Ok(Accepts::Plain),
+        (false, true) => Ok(Accepts::Tls),
+        (false, false) => {
+            Err(options.error("protocols", "the list is empty", "write plain, tls or plain+tls"))
+        }
+    }
+}
+
+fn protocol(options: &mut Options) -> Result<Protocol, ConfigError> {
+    match options.take("protocol")?.as_ref().map(|name| name.trim().to_ascii_lowercase()).as_deref() {
+        None | Some("auto") => Ok(Protocol::Auto),
+        Some("xpra") => Ok(Protocol::Xpra),
+        Some("stream") => Ok(Protocol::Stream),
+        Some("rpc" | "http") => Err(options.error("protocol", NOT_YET, "write auto, xpra or stream")),
+        Some(_) => Err(options.error("protocol", "there is no such protocol", "write auto, xpra or stream")),
+    }
+}
+
+fn unix_options(options: &mut Options, address: &Address) -> Result<UnixOptions, ConfigError> {
+    let mode = options.take("mode")?;
+    let (owner, group) = (options.take("owner")?, options.take("group")?);
+    if matches!(address, Address::Abstract(_)) && (mode.is_some() || owner.is_some() || group.is_some()) {
+        let fix = "use a path, or a chain: abstract sockets have no permissions";
+        return Err(options.error("mode, owner or group", "an abstract socket has no file", fix));
+    }
+    let group = group
+        .map(|name| id(&name, Id::Group).map_err(|why| options.error("group", why, ID_FORM)))
+        .transpose()?;
+    let owner = owner
+        .map(|name| id(&name, Id::User).map_err(|why| options.error("owner", why, ID_FORM)))
+        .transpose()?;
+    let mode = match mode {
+        None if group.is_some() => 0o660,
+        None => UnixOptions::default().mode,
+        Some(mode) => octal(&mode).ok_or_else(|| {
+            options.error("mode", "it is no octal number from 000 to 777", "write it as in mode=660")
+        })?,
+    };
+    Ok(UnixOptions { mode, owner, group })
+}
+
+fn octal(text: &str) -> Option<u32> {
+    let digits = (3..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777)
+}
+
+/// Which of the two databases a name is looked up in.
+#[derive(Clone, Copy)]
+enum Id {
+    User,
+    Group,
+}
+
+/// A number, or a name that exists: an unknown one is never taken for our own (W09).
+fn id(name: &str, of: Id) -> Result<u32, &'static str> {
+    if name.bytes().all(|byte| byte.is_ascii_digit()) {
+        // -1 means "leave it" to chown.
+        return name.parse().ok().filter(|id| *id != u32::MAX).ok_or("it is out of range");
+    }
+    let found = match of {
+        Id::User => nix::unistd::User::from_name(name).map(|user| user.map(|user| user.uid.as_raw())),
+        Id::Group => nix::unistd::Group::from_name(name).map(|group| group.map(|group| group.gid.as_raw())),
+    };
+    found.map_err(|_| "the database of names cannot be read")?.ok_or("there is none of that name")
+}
+
+fn name(options: &mut Options) -> Result<Option<String>, ConfigError> {
+    let Some(name) = options.take("name")? else { return Ok(None) };
+    // systemd.socket(5), FileDescriptorName=: at most 255 characters, no control character, no colon.
+    let valid = |c: char| c.is_ascii_graphic() && c != ':';
+    if name.is_empty() || name.len() > 255 || !name.chars().all(valid) {
+        let fix = "use up to 255 letters, digits and signs other than the colon";
+        return Err(options.error("name", "it is empty, too long, or holds other characters", fix));
+    }
+    Ok(Some(name.to_string()))
+}
+
+/// A deadline. None may be switched off (S-01).
+pub(super) fn timeout(options: &mut Options, name: &str, default: Duration) -> Result<Duration, ConfigError> {
+    let duration = options.duration(name, default)?;
+    if duration.is_zero() || duration > LONGEST_TIMEOUT {
+        return Err(options.error(name, "it is zero or longer than a day", "write a time as in 10s or 2m"));
+    }
+    Ok(duration)
+}
+
+pub(super) fn audience(address: &Address, unix: &UnixOptions) -> Audience {
+    match address {
+        Address::Unix(_) if unix.mode & 0o002 == 0 => Audience::FileMode,
+        _ if address::is_local(address) => Audience::LocalUsers,
+        _ => Audience::Network,
+    }
+}
+
+/// Everything that can stand behind the address of a socket.
+pub const SOCKET_OPTIONS: &[SocketOption] = &[
+    option("auth", "MODULE", "", "a module of the chain; repeat it, all must pass in order", ALL),
+    option(
+        "backend",
+        "BACKEND",
+        "the global one",
+        "the daemon behind: an address or a name from [backends]",
+        ALL,
+    ),
+    option("group", "NAME|GID", "", "the group of the socket's file", &[Kind::Unix]),
+    option("handshake-timeout", "TIME", "limits.handshake-timeout", "when the first message is due", ALL),
+    option("identity", "MODULE", "the last that names anybody", "the module whose name counts", ALL),
+    option("login-timeout", "TIME", "limits.login-timeout", "when the login must have succeeded", ALL),
+    option("mode", "OCTAL", "600, 660 with group", "the permissions of the socket's file", &[Kind::Unix]),
+    option("name", "NAME", "", "its name in logs, and the FileDescriptorName= of an inherited socket", ALL),
+    option("owner", "NAME|UID", "", "the owner of the socket's file", &[Kind::Unix]),
+    option("protocol", "auto|xpra|stream", "auto", "what is spoken on it", ALL),
+    option("protocols", "plain|tls|plain+tls", "plain+tls", "the wires it takes", &[Kind::Tcp]),
+    option("require-tls", "yes|no", "no", "refuse connections without TLS", &[Kind::Tcp, Kind::Tls]),
+    option(
+        "ssl-cert",
+        "FILE",
+        "the gateway's own",
+        "the certificate it shows, in PEM",
+        &[Kind::Tcp, Kind::Tls],
+    ),
+    option("ssl-key", "FILE", "in ssl-cert", "the key of the certificate, in PEM", &[Kind::Tcp, Kind::Tls]),
+    option("tls-min", "1.2|1.3", "1.3", "the oldest version of TLS that is spoken", &[Kind::Tcp, Kind::Tls]),
+];
+
+const fn option(
+    name: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+    kinds: &'static [Kind],
+) -> SocketOption {
+    SocketOption { spec: OptionSpec::new(name, value, default, help), kinds }
+}
+
+const ALL: &[Kind] = &Kind::ALL;
+
+/// Said of words that are known and not served.
+pub(super) const NOT_YET: &str = "this build does not have it yet";
+
+const ID_FORM: &str = "write a name that exists, or a number";
+
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
