@@ -20,7 +20,9 @@ pub use packets::XpraClient;
 
 use crate::{
     Chain, Grant, Peer, Refusal,
-    config::Protocol,
+    config::{ModuleSpec, Protocol},
+    error::ConfigError,
+    modules::Registry,
     proto::{
         error::Reason,
         server::Settings,
@@ -107,6 +109,18 @@ impl Acceptor {
     pub fn new(chain: Arc<Chain>) -> Self {
         let (settings, protocol) = (Settings::default(), Protocol::default());
         Self { chain, settings, protocol, wires: Wires::Plain }
+    }
+
+    /// The same for modules as they are written in `auth=`, of the builtin registry.
+    ///
+    /// # Errors
+    /// An unknown module or option, or what a module finds wrong with its own; no module at all.
+    pub fn of(modules: &[&str]) -> Result<Self, ConfigError> {
+        let registry = Registry::builtin();
+        let links = modules.iter().map(|text| registry.link(ModuleSpec::parse(text, &registry)?.to_options()));
+        let chain = Chain::new(links.collect::<Result<_, _>>()?)
+            .map_err(|refusal| ConfigError::new("the chain", refusal.cause, "name a module"))?;
+        Ok(Self::new(Arc::new(chain)))
     }
 
     /// The same with other limits.
