@@ -10,6 +10,7 @@ mod fail;
 mod file;
 #[cfg(test)]
 mod login;
+mod hosts;
 mod none;
 mod options;
 mod peercred;
@@ -170,6 +171,8 @@ const MODULES: &[&dyn Module] = &[
     &peercred::PeerCred,
     &reject::Reject,
 ];
+const MODULES: &[&dyn Module] =
+    &[&allow::Allow, &fail::Fail, &hosts::Hosts, &none::None, &peercred::PeerCred, &reject::Reject];
 
 #[cfg(test)]
 mod tests {

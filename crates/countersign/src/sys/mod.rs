@@ -7,3 +7,4 @@ pub mod environment;
 pub mod files;
 pub mod inherited;
 pub mod peer;
+pub mod resolver;
