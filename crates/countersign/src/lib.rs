@@ -9,6 +9,7 @@ pub mod modules;
 pub mod sys;
 pub mod transport;
 pub mod trust;
+pub mod users;
 
 pub use countersign_proto as proto;
 pub use countersign_proto::{Chain, Claim, Grant, Identity, Peer, Refusal, Secret, Username, Verifier};

@@ -11,12 +11,14 @@ mod file;
 #[cfg(test)]
 mod login;
 mod hosts;
+mod multifile;
 mod none;
 mod options;
-mod peercred;
 mod password;
+mod peercred;
 mod reject;
 mod secret_file;
+mod sqlite;
 
 pub use options::{OptionSpec, Options, parse_duration};
 
@@ -166,10 +168,12 @@ const MODULES: &[&dyn Module] = &[
     &env::Env,
     &fail::Fail,
     &file::File,
+    &multifile::Multifile,
     &none::None,
     &password::Password,
     &peercred::PeerCred,
     &reject::Reject,
+    &sqlite::Sqlite,
 ];
 const MODULES: &[&dyn Module] =
     &[&allow::Allow, &fail::Fail, &hosts::Hosts, &none::None, &peercred::PeerCred, &reject::Reject];

@@ -1,0 +1,230 @@
+//! Reading accounts from SQLite: our own tables, Xpra's as they are, and any that a query can read.
+//!
+//! Every look opens the file read-only (S-73): another program may write to it or replace it at any
+//! time, and a look that waits for its lock holds up nobody else.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, Statement, types::ValueRef};
+
+use super::{
+    error::{UserError, message},
+    row::Row,
+};
+use crate::{
+    Secret,
+    sys::files::{directory_of, open_private},
+};
+
+/// A database of accounts and the queries that read it, all found good at start.
+pub(crate) struct Database {
+    path: PathBuf,
+    insecure: bool,
+    password_query: String,
+    sessions: Sessions,
+}
+
+/// Where the columns of the session come from.
+enum Sessions {
+    /// The row that holds the password.
+    SameRow,
+    /// A query of its own, with the name and the password.
+    Query(String),
+    /// Nowhere: the table has none.
+    Nowhere,
+}
+
+/// How a [`Database`] is read; `None` is Xpra's own table.
+#[derive(Default)]
+pub(crate) struct Queries {
+    pub(crate) password: Option<String>,
+    pub(crate) sessions: Option<String>,
+}
+
+impl Database {
+    /// Opens the file once and judges the queries against it.
+    ///
+    /// # Errors
+    /// The file is absent or open to others; a query does not fit, or takes another number of
+    /// parameters than one (the name) or two (the name and the password).
+    pub(crate) fn new(path: PathBuf, insecure: bool, queries: Queries) -> Result<Self, UserError> {
+        let connection = open_read_only(&path, insecure)?;
+        let password_query = queries.password.unwrap_or_else(|| PASSWORD_QUERY.to_owned());
+        let prepared = prepare(&connection, "password-query", &password_query, 1)?;
+        let sessions = match queries.sessions {
+            Some(query) => {
+                prepare(&connection, "sessions-query", &query, 2)?;
+                Sessions::Query(query)
+            }
+            None if prepared.column_index("uid").is_ok() => Sessions::SameRow,
+            None if prepare(&connection, "sessions-query", SESSIONS_QUERY, 2).is_ok() => {
+                Sessions::Query(SESSIONS_QUERY.to_owned())
+            }
+            None => Sessions::Nowhere,
+        };
+        Ok(Self { path, insecure, password_query, sessions })
+    }
+
+    /// The rows of that name, in the order of the database. A row without a name of its own gets
+    /// the one that was asked for.
+    ///
+    /// # Errors
+    /// The file is gone, locked for longer than [`BUSY`], or has changed its columns.
+    pub(crate) fn rows(&self, name: &str) -> Result<Vec<Row>, UserError> {
+        let connection = open_read_only(&self.path, self.insecure)?;
+        let mut statement = prepare(&connection, "password-query", &self.password_query, 1)?;
+        let mut rows = read_rows(&mut statement, [name])?;
+        for row in &mut rows {
+            if row.username.is_empty() {
+                name.clone_into(&mut row.username);
+            }
+            if let Sessions::Query(query) = &self.sessions {
+                add_session(&connection, query, name, row)?;
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// Every row of a table of users, Xpra's or ours.
+pub(super) fn all_rows(connection: &Connection) -> Result<Vec<Row>, UserError> {
+    read_rows(&mut connection.prepare("SELECT * FROM users ORDER BY username")?, [])
+}
+
+/// Opens a database that only we may read, for reading.
+pub(super) fn open_read_only(path: &Path, insecure: bool) -> Result<Connection, UserError> {
+    open(path, insecure, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+/// Opens a database that only we may read. It must exist: SQLite never creates it here.
+pub(super) fn open(path: &Path, insecure: bool, access: OpenFlags) -> Result<Connection, UserError> {
+    // SQLite opens by path, so the descriptor that is judged is not the one it uses; but the
+    // directory is judged too, and in it nobody else can exchange the file in between.
+    open_private(path, insecure)?;
+    // SQLite's own rule against links holds for the whole path, where ours holds for the last component.
+    let directory =
+        directory_of(path).canonicalize().map_err(|error| UserError::Database(error.to_string()))?;
+    let path = path.file_name().map_or_else(|| directory.clone(), |name| directory.join(name));
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(connection)
+}
+
+/// Prepares a query that reads and takes `parameters` positional parameters.
+fn prepare<'c>(
+    connection: &'c Connection,
+    option: &'static str,
+    query: &str,
+    parameters: usize,
+) -> Result<Statement<'c>, UserError> {
+    let fault = |why| UserError::Query { option, why };
+    let statement = connection.prepare(query).map_err(|error| fault(message(&error)))?;
+    let positional = (1..=statement.parameter_count())
+        .all(|index| statement.parameter_name(index).is_none_or(|name| name.starts_with('?')));
+    if statement.parameter_count() != parameters || !positional {
+        return Err(fault(format!(
+            "it takes {} parameters, where {parameters} positional are given",
+            statement.parameter_count()
+        )));
+    }
+    if !statement.readonly() || statement.column_count() == 0 {
+        return Err(fault("it is no query that reads".to_owned()));
+    }
+    Ok(statement)
+}
+
+/// Runs a query and reads the columns that it has, by name; a password also from the first column.
+fn read_rows(
+    statement: &mut Statement<'_>,
+    parameters: impl rusqlite::Params,
+) -> Result<Vec<Row>, UserError> {
+    let column = |name: &str| statement.column_index(name).ok();
+    let first_is_password = statement.column_name(0).is_ok_and(|name| !COLUMNS.contains(&name));
+    let password = column("password").or_else(|| first_is_password.then_some(0));
+    let [username, uid, gid, displays, env_options, session_options, verifier, disabled, expires] =
+        COLUMNS.map(column);
+    let mut found = Vec::new();
+    let mut rows = statement.query(parameters)?;
+    while let Some(row) = rows.next()? {
+        let secret = |column: Option<usize>| column.map(|index| row.get_ref(index).map(secret)).transpose();
+        let text = |column: Option<usize>| match column {
+            Some(index) => row.get_ref(index).map(|value| secret_text(value)),
+            None => Ok(String::new()),
+        };
+        found.push(Row {
+            username: text(username)?,
+            password: secret(password)?.flatten(),
+            verifier: secret(verifier)?.flatten(),
+            uid: text(uid)?,
+            gid: text(gid)?,
+            displays: text(displays)?,
+            env_options: text(env_options)?,
+            session_options: text(session_options)?,
+            disabled: !matches!(text(disabled)?.as_str(), "" | "0" | "no" | "false"),
+            expires: expires_at(&text(expires)?),
+        });
+    }
+    Ok(found)
+}
+
+/// Fills in the columns that a sessions query gives for the row, by position (`docs/protocol/xpra.md`).
+fn add_session(connection: &Connection, query: &str, name: &str, row: &mut Row) -> Result<(), UserError> {
+    let mut statement = prepare(connection, "sessions-query", query, 2)?;
+    let columns = statement.column_count();
+    let password = row.password.as_ref().map(|password| String::from_utf8_lossy(password.expose()));
+    let mut rows = statement.query((name, password))?;
+    if let Some(found) = rows.next()? {
+        let targets =
+            [&mut row.uid, &mut row.gid, &mut row.displays, &mut row.env_options, &mut row.session_options];
+        for (index, target) in targets.into_iter().enumerate().take(columns) {
+            *target = secret_text(found.get_ref(index)?);
+        }
+    }
+    Ok(())
+}
+
+/// A value as the secret it is: numbers by their digits, NULL and nothing as none (W18, S-32).
+fn secret(value: ValueRef<'_>) -> Option<Secret> {
+    let bytes = match value {
+        ValueRef::Null => return None,
+        ValueRef::Integer(number) => number.to_string().into_bytes(),
+        ValueRef::Real(number) => format!("{number:?}").into_bytes(),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
+    };
+    (!bytes.is_empty()).then(|| Secret::new(bytes))
+}
+
+fn secret_text(value: ValueRef<'_>) -> String {
+    secret(value).map_or_else(String::new, |text| String::from_utf8_lossy(text.expose()).into_owned())
+}
+
+/// An end date that cannot be read has passed: a typing error must not keep an account open.
+fn expires_at(column: &str) -> Option<i64> {
+    let column = column.trim();
+    (!column.is_empty()).then(|| column.parse().unwrap_or(0))
+}
+
+/// How long a look waits for another program's lock (S-73).
+const BUSY: Duration = Duration::from_secs(2);
+
+/// Xpra's columns but the password, then ours.
+const COLUMNS: [&str; 9] = [
+    "username",
+    "uid",
+    "gid",
+    "displays",
+    "env_options",
+    "session_options",
+    "verifier",
+    "disabled",
+    "expires",
+];
+
+const PASSWORD_QUERY: &str = "SELECT * FROM users WHERE username = ?";
+
+const SESSIONS_QUERY: &str = "SELECT uid, gid, displays, env_options, session_options FROM users \
+                              WHERE username = ? AND password = ?";
