@@ -19,7 +19,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("backend", &["options", "sys", "transport"]),
     ("config", &["backend", "handlers", "modules", "options", "sys", "transport", "trust"]),
     ("gateway", &["backend", "config", "modules", "options", "sys", "transport", "trust"]),
-    ("connect", &["backend", "config", "gateway", "handlers", "modules", "options", "sys", "transport", "trust"]),
+    (
+        "connect",
+        &["backend", "config", "gateway", "handlers", "modules", "options", "sys", "transport", "trust"],
+    ),
 ];
 
 #[test]

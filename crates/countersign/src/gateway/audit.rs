@@ -189,7 +189,8 @@ mod tests {
         let line = decision.to_string();
         assert_eq!(
             line,
-            r#"countersign: auth failure from 192.0.2.7 user "bob\" socket x\n\u{1b}[2Jauth success" "#.to_owned()
+            r#"countersign: auth failure from 192.0.2.7 user "bob\" socket x\n\u{1b}[2Jauth success" "#
+                .to_owned()
                 + "socket tcp:0.0.0.0:10000 link 2/2 pam reason wrong_secret session s1"
         );
         assert!(!serde_json::to_string(&decision).unwrap().contains('\n'));

@@ -8,9 +8,9 @@ mod allow;
 mod env;
 mod fail;
 mod file;
+mod hosts;
 #[cfg(test)]
 mod login;
-mod hosts;
 mod multifile;
 mod none;
 mod options;
@@ -168,6 +168,7 @@ const MODULES: &[&dyn Module] = &[
     &env::Env,
     &fail::Fail,
     &file::File,
+    &hosts::Hosts,
     &multifile::Multifile,
     &none::None,
     &password::Password,
@@ -175,9 +176,6 @@ const MODULES: &[&dyn Module] = &[
     &reject::Reject,
     &sqlite::Sqlite,
 ];
-const MODULES: &[&dyn Module] =
-    &[&allow::Allow, &fail::Fail, &hosts::Hosts, &none::None, &peercred::PeerCred, &reject::Reject];
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -117,7 +117,8 @@ impl Acceptor {
     /// An unknown module or option, or what a module finds wrong with its own; no module at all.
     pub fn of(modules: &[&str]) -> Result<Self, ConfigError> {
         let registry = Registry::builtin();
-        let links = modules.iter().map(|text| registry.link(ModuleSpec::parse(text, &registry)?.to_options()));
+        let links =
+            modules.iter().map(|text| registry.link(ModuleSpec::parse(text, &registry)?.to_options()));
         let chain = Chain::new(links.collect::<Result<_, _>>()?)
             .map_err(|refusal| ConfigError::new("the chain", refusal.cause, "name a module"))?;
         Ok(Self::new(Arc::new(chain)))

@@ -12,9 +12,7 @@ use crate::{
     Secret,
     modules::{Options, Registry},
     proto::challenge::Response,
-    proto::wire::xpra::{
-        Challenge, ClientHello, Decoder, Disconnect, Encoder, Kind, Limits, Packet, Reply,
-    },
+    proto::wire::xpra::{Challenge, ClientHello, Decoder, Disconnect, Encoder, Kind, Limits, Packet, Reply},
 };
 
 fn acceptor(modules: &[&str]) -> Acceptor {
