@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{generate, modules, report::Report};
+use crate::{generate, modules, report::Report, users};
 
 /// Authentication in front of any daemon.
 #[derive(Debug, Parser)]
@@ -16,6 +16,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Users(users::UsersArgs),
     Modules(modules::ModulesArgs),
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
@@ -24,6 +25,7 @@ enum Command {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Report> {
         match self.command {
+            Command::Users(args) => users::run(args).map(|()| ExitCode::SUCCESS),
             Command::Modules(args) => modules::run(args).map(|()| ExitCode::SUCCESS),
             Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         }

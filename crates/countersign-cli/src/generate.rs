@@ -54,7 +54,7 @@ pub(crate) fn run(args: GenerateArgs) -> Result<(), Report> {
 
 fn completions(args: &GenerateArgs) -> std::io::Result<()> {
     fs::create_dir_all(&args.to)?;
-    let shells: &[Shell] = args.shell.as_ref().map_or(Shell::value_variants(), std::slice::from_ref);
+    let shells: &[Shell] = args.shell.as_ref().map_or_else(Shell::value_variants, std::slice::from_ref);
     for shell in shells {
         clap_complete::generate_to(*shell, &mut args::Args::command(), "countersign", &args.to)?;
     }

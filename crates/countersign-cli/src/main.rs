@@ -5,6 +5,7 @@ mod args;
 mod generate;
 mod modules;
 mod report;
+mod users;
 
 use std::process::ExitCode;
 

@@ -70,7 +70,7 @@ impl NewUser {
 }
 
 /// A user as a listing shows it. Never any secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct UserRow {
     /// The login name.
