@@ -14,6 +14,7 @@ use crate::{
     error::ConfigError,
     modules::{OptionSpec, Options, Registry},
     proto::Chain,
+    sys::accounts,
     transport::{Address, UnixOptions},
 };
 
@@ -350,8 +351,8 @@ fn id(name: &str, of: Id) -> Result<u32, &'static str> {
         return name.parse().ok().filter(|id| *id != u32::MAX).ok_or("it is out of range");
     }
     let found = match of {
-        Id::User => nix::unistd::User::from_name(name).map(|user| user.map(|user| user.uid.as_raw())),
-        Id::Group => nix::unistd::Group::from_name(name).map(|group| group.map(|group| group.gid.as_raw())),
+        Id::User => accounts::Account::named(name).map(|account| account.map(|account| account.uid)),
+        Id::Group => accounts::group_named(name),
     };
     found.map_err(|_| "the database of names cannot be read")?.ok_or("there is none of that name")
 }
