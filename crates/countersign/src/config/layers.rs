@@ -3,7 +3,7 @@
 //! Nothing is judged here but names: [`super::Config`] turns the texts into values. [`KEYS`] is the
 //! one table of names; the files, the environment, the flags and `check --effective` share it.
 
-use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
+use std::{collections::BTreeMap, ffi::OsString, fmt, path::Path, sync::Arc};
 
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -41,17 +41,21 @@ impl Layers {
     /// in the file: `["hosts", "file(filename=/etc/pw)"]`.
     ///
     /// # Errors
-    /// A variable of a section that has no such key, or nearly the name of a key.
+    /// A variable of a section that has no such key, one that is nearly a key, or one that is no text.
     pub fn environment(
         &mut self,
-        variables: impl IntoIterator<Item = (String, String)>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<(), ConfigError> {
         for (variable, value) in variables {
+            let Some(variable) = variable.to_str() else { continue };
             let Some(name) = variable.strip_prefix(PREFIX) else { continue };
             if OTHER_VARIABLES.contains(&name) {
                 continue;
             }
-            let origin = Origin::Environment(variable.as_str().into());
+            let origin = Origin::Environment(variable.into());
+            let value = value.into_string().map_err(|_| {
+                origin.told(ConfigError::new("its value", "it is not UTF-8", "write it in a file instead"))
+            })?;
             self.variable(name, Zeroizing::new(value), &origin).map_err(|error| origin.told(error))?;
         }
         Ok(())

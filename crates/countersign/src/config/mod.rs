@@ -12,6 +12,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -79,19 +80,19 @@ impl Config {
         Ok(Self { sockets, limits, state_dir, log: Log::read(layers)? })
     }
 
-    /// Reads files and environment of this system into layers; flags are the caller's to add.
+    /// Reads files and environment (`std::env::vars_os`) into layers; flags are the caller's to add.
     ///
     /// # Errors
     /// A file cannot be read, or a name in it or in the environment is unknown.
     pub fn layers(
         named: Option<&Path>,
         paths: &Paths,
-        environment: impl IntoIterator<Item = (String, String)>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Layers, ConfigError> {
-        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        let environment: Vec<(OsString, OsString)> = environment.into_iter().collect();
         let variable =
             environment.iter().find(|(name, value)| name == "COUNTERSIGN_CONFIG" && !value.is_empty());
-        let named = named.or_else(|| variable.map(|(_, value)| Path::new(value.as_str())));
+        let named = named.or_else(|| variable.map(|(_, value)| Path::new(value)));
         let mut layers = Layers::default();
         file::load(&mut layers, named, paths)?;
         layers.environment(environment)?;

@@ -1,6 +1,6 @@
 //! Which layer wins, what names are read, and what `check --effective` shows.
 
-use std::path::Path;
+use std::{ffi::OsString, os::unix::ffi::OsStringExt as _, path::Path};
 
 use super::*;
 use crate::config::{
@@ -17,7 +17,7 @@ fn file(layers: &mut Layers, name: &str, text: &str) -> Result<(), ConfigError> 
 }
 
 fn environment(layers: &mut Layers, variables: &[(&str, &str)]) -> Result<(), ConfigError> {
-    layers.environment(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    layers.environment(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())))
 }
 
 const WHOLE: &str = r#"
@@ -154,6 +154,9 @@ fn s_065_unknown_names_are_errors_with_place_and_nearest_name() {
     let others =
         [("COUNTERSIGN_USER", "x"), ("COUNTERSIGN_CONFIG", "x"), ("COUNTERSIGN_SESSION", "x"), ("PATH", "x")];
     environment(&mut Layers::default(), &others).unwrap();
+    let no_text = |name: &str| [(OsString::from(name), OsString::from_vec(vec![0xff]))];
+    assert!(Layers::default().environment(no_text("COUNTERSIGN_STATE_DIR")).is_err());
+    Layers::default().environment(no_text("LS_COLORS")).unwrap();
 }
 
 #[test]
@@ -220,7 +223,7 @@ fn the_usual_files_are_read_in_order_and_a_named_one_alone() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
     let paths = Paths::new(false, directory.path(), "/run/x", "/var/x");
-    let dir = |named: Option<&Path>, variables: Vec<(String, String)>| {
+    let dir = |named: Option<&Path>, variables: Vec<(OsString, OsString)>| {
         let layers = Config::layers(named, &paths, variables)?;
         Config::new(&layers, &registry(), &paths).map(|config| config.state_dir)
     };
@@ -236,7 +239,7 @@ fn the_usual_files_are_read_in_order_and_a_named_one_alone() {
     assert_eq!(dir(None, Vec::new()).unwrap(), Path::new("/b"));
     let other = directory.path().join("other.toml");
     assert_eq!(dir(Some(&other), Vec::new()).unwrap(), Path::new("/var/x"));
-    let variable = ("COUNTERSIGN_CONFIG".to_owned(), other.display().to_string());
+    let variable = ("COUNTERSIGN_CONFIG".into(), other.clone().into_os_string());
     assert_eq!(dir(None, vec![variable]).unwrap(), Path::new("/var/x"));
     assert!(dir(Some(&directory.path().join("missing.toml")), Vec::new()).is_err());
 }

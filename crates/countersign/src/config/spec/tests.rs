@@ -196,7 +196,8 @@ fn long_and_hostile_texts_are_read_once() {
 fn module_spec() -> impl Strategy<Value = ModuleSpec> {
     let registry = registry();
     let found = registry.modules().map(|module| registry.find(module.name()).unwrap());
-    let names: Vec<_> = found.map(|module| (module.name(), option_names(module).collect::<Vec<_>>())).collect();
+    let names: Vec<_> =
+        found.map(|module| (module.name(), option_names(module).collect::<Vec<_>>())).collect();
     (
         any::<prop::sample::Index>(),
         prop::collection::vec((any::<prop::sample::Index>(), any::<String>()), 0..4),
