@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod config;
+pub mod connect;
 pub mod error;
 pub mod gateway;
 pub mod handlers;

@@ -1,0 +1,297 @@
+//! The one thing to call: an address in, a stream of a server that let us in out.
+
+use std::{fmt, sync::Arc};
+
+use rustls::sign::CertifiedKey;
+
+use super::{
+    dial::{Dial, Reached, ServerTrust},
+    error::{Cause, ConnectError},
+    login::{self, COUNTERSIGN, Login, Unfinished, Welcomed},
+    person::{Nobody, Person},
+    uri::Uri,
+};
+use crate::{
+    Claim, Username, handlers,
+    proto::{
+        client::{Conversation, Failure, FailureKind, Responder, Server, Settings, quotable},
+        mechanism::Mechanism,
+        peer::TlsFacts,
+        wire::xpra::{ClientHello, Encoder, ServerHello},
+    },
+    transport::{Stream, tls::Fingerprint},
+};
+
+/// Logs in at one server, as often as it is asked to.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use countersign::{connect::Connector, handlers::{Registry, Sources}};
+/// let sources = Sources::new().with_password_file("/etc/app/password");
+/// let connected = Connector::new("tls://alice@app.example:10000".parse()?)
+///     .with_handlers(Registry::builtin().all(sources)?)
+///     .connect()
+///     .await?;
+/// println!("in by {:?}", connected.server.answered);
+/// let mut stream = connected.stream; // bytes to and from the daemon
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Connector {
+    uri: Uri,
+    username: Option<Username>,
+    responders: Option<Arc<[Responder]>>,
+    trust: ServerTrust,
+    identity: Option<Arc<CertifiedKey>>,
+    person: Arc<dyn Person>,
+    settings: Settings,
+    require_encryption: bool,
+    request: Option<String>,
+}
+
+/// A server that let us in.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Connected {
+    /// What follows the login. Our own gateway's is the daemon's bytes; an Xpra server's begins
+    /// with the packet that ended the login, so that an Xpra program can go on from there.
+    pub stream: Stream,
+    /// What is known of the server.
+    pub server: ServerFacts,
+}
+
+/// What is known of a server after a login.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ServerFacts {
+    /// Its address, without user or password.
+    pub address: String,
+    /// Whether it proved to be the server of that address.
+    pub verified: bool,
+    /// Whether nobody but the two ends can read the bytes.
+    pub confidential: bool,
+    /// SHA-256 of its public key, with TLS.
+    pub fingerprint: Option<Fingerprint>,
+    /// TLS version and cipher, with TLS.
+    pub tls: Option<TlsFacts>,
+    /// The version of countersign it runs, by its own word; `None` for Xpra's servers.
+    pub countersign: Option<String>,
+    /// Whether the stream is the daemon's bytes rather than Xpra's packets.
+    pub is_stream: bool,
+    /// The mechanisms that were answered, in order; none if it asked nothing.
+    pub answered: Vec<Mechanism>,
+    /// The encoder that it reads.
+    pub encoder: Encoder,
+    /// Its hello: the answer to a request, or what the session can do.
+    pub hello: ServerHello,
+}
+
+impl Connector {
+    /// A client of the server at `uri`, which answers from the address, the environment and a person.
+    pub fn new(uri: Uri) -> Self {
+        Self {
+            username: uri.username.clone(),
+            uri,
+            responders: None,
+            trust: ServerTrust::default(),
+            identity: None,
+            person: Arc::new(Nobody),
+            settings: Settings::default(),
+            require_encryption: false,
+            request: None,
+        }
+    }
+
+    /// Answers with these responders, in order, and no others ([`handlers::Registry`]).
+    #[must_use]
+    pub fn with_handlers(mut self, responders: Arc<[Responder]>) -> Self {
+        self.responders = Some(responders);
+        self
+    }
+
+    /// Logs in as `username`, whatever the address says.
+    #[must_use]
+    pub fn with_username(mut self, username: Option<Username>) -> Self {
+        self.username = username;
+        self
+    }
+
+    /// Knows TLS servers in this way. By default by the system's authorities, then by the user's
+    /// known servers; a server that nobody knows is refused unless the [`Person`] accepts it.
+    #[must_use]
+    pub fn with_trust(mut self, trust: ServerTrust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// Shows this certificate to a TLS server that asks for one.
+    #[must_use]
+    pub fn with_identity(mut self, identity: Arc<CertifiedKey>) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Tells and asks this person.
+    #[must_use]
+    pub fn with_person(mut self, person: Arc<dyn Person>) -> Self {
+        self.person = person;
+        self
+    }
+
+    /// Leaves a server that asks for nothing (S-45).
+    #[must_use]
+    pub fn requiring_auth(mut self, require: bool) -> Self {
+        self.settings = self.settings.requiring_auth(require);
+        self
+    }
+
+    /// Never connects over plain TCP (S-44).
+    #[must_use]
+    pub fn requiring_encryption(mut self, require: bool) -> Self {
+        self.require_encryption = require;
+        self
+    }
+
+    /// Asks for this in place of a session: `info`, `version`.
+    #[must_use]
+    pub fn requesting(mut self, request: impl Into<String>) -> Self {
+        self.request = Some(request.into());
+        self
+    }
+
+    /// The address.
+    pub fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// Connects and logs in.
+    ///
+    /// Servers read different encoders. One that cannot read the first is asked again in the next,
+    /// over a new connection, before anything of the login was said.
+    ///
+    /// # Errors
+    /// The server cannot be reached or verified, or the login fails.
+    pub async fn connect(&self) -> Result<Connected, ConnectError> {
+        self.judge_wire()?;
+        let responders = match &self.responders {
+            Some(responders) => Arc::clone(responders),
+            None => {
+                let sources = handlers::Sources::new().with_address_password(self.uri.password.clone());
+                handlers::Registry::builtin().all(sources)?
+            }
+        };
+        let mut last_words = String::new();
+        for encoder in Encoder::ALL {
+            let mut reached = self.dial().reach().await?;
+            let conversation = self.conversation(&reached, Arc::clone(&responders));
+            let template = self.template();
+            let stream = &mut reached.stream;
+            match (Login { stream, conversation, encoder, template: &template }).run().await {
+                Ok(welcomed) => return Ok(self.connected(reached, welcomed, encoder)),
+                Err(Unfinished::Failed(failure)) => return Err(ConnectError::login(&self.uri, &failure)),
+                Err(Unfinished::Unreadable(words)) => {
+                    tracing::debug!(encoder = encoder.name(), "the server does not read this encoder");
+                    last_words = words;
+                }
+            }
+        }
+        Err(ConnectError::login(&self.uri, &unreadable(&last_words)))
+    }
+
+    /// S-44: what plain TCP means is said, and refused where that is wanted, before it is used.
+    fn judge_wire(&self) -> Result<(), ConnectError> {
+        if self.uri.password.is_some() {
+            self.person.tell(
+                "the password in the address can be read by everybody on this machine: use --password-file, \
+                 XPRA_PASSWORD or the prompt",
+            );
+        }
+        let open = matches!(self.uri.address, crate::transport::Address::Tcp { .. }) && !self.uri.tls;
+        if open && self.require_encryption {
+            let why = "the connection would not be encrypted, and that is required";
+            return Err(ConnectError::new(Cause::Unverified, self.uri.to_string(), why)
+                .with_fix("use tls:// or the server's Unix socket"));
+        }
+        if open && self.uri.is_remote() {
+            self.person.tell(&format!(
+                "{}: the connection is not encrypted: the server is not verified, and whoever listens can try \
+                 passwords against the answer. Use tls:// where the server has it",
+                self.uri
+            ));
+        }
+        Ok(())
+    }
+
+    fn dial(&self) -> Dial<'_> {
+        let Self { uri, trust, person, .. } = self;
+        Dial { uri, trust, identity: self.identity.clone(), person }
+    }
+
+    fn conversation(&self, reached: &Reached, responders: Arc<[Responder]>) -> Conversation {
+        let mut claim = Claim::anonymous();
+        claim.username.clone_from(&self.username);
+        claim.display.clone_from(&self.uri.display);
+        let server = Server::new(self.uri.to_string(), reached.confidential, reached.verified);
+        Conversation::new(claim, responders, Arc::new(server), self.settings, login::fill)
+    }
+
+    fn template(&self) -> ClientHello {
+        use std::fmt::Write as _;
+        let uuid = login::random(16).iter().fold(String::new(), |mut text, byte| {
+            // Writing to a text cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        let request = self.request.clone();
+        ClientHello { version: XPRA_VERSION.to_owned(), uuid, request, ..ClientHello::default() }
+    }
+
+    fn connected(&self, reached: Reached, welcomed: Welcomed, encoder: Encoder) -> Connected {
+        let Reached { mut stream, confidential, verified, fingerprint, tls } = reached;
+        let Welcomed { hello, answered, packet, rest } = welcomed;
+        let says = |name| hello.caps().find(name);
+        let countersign = says(COUNTERSIGN).and_then(|version| version.to_text()).map(|text| quotable(&text));
+        let is_stream = countersign.is_some() && says("stream").and_then(|v| v.as_bool()) == Some(true);
+        stream.unread(&rest);
+        if !is_stream {
+            stream.unread(&packet);
+        }
+        let server = ServerFacts {
+            address: self.uri.to_string(),
+            verified,
+            confidential,
+            fingerprint,
+            tls,
+            countersign,
+            is_stream,
+            answered,
+            encoder,
+            hello,
+        };
+        Connected { stream, server }
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector")
+            .field("uri", &self.uri)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A server that understood no encoder.
+fn unreadable(words: &str) -> Failure {
+    let cause = match words {
+        "" => "the server closed the connection without a word".into(),
+        words => format!("the server does not understand this client (it says: \"{}\")", quotable(words)),
+    };
+    let kind = if words.is_empty() { FailureKind::Closed } else { FailureKind::Misbehaved };
+    Failure::new(kind, cause).with_fix("check that the address is a countersign or Xpra server's")
+}
+
+/// The version of Xpra's protocol that is claimed. Servers refuse what is below their floor, 3.0 at
+/// most, and pass everything above (`xpra-wire` section 5).
+const XPRA_VERSION: &str = "6.5";

@@ -1,0 +1,256 @@
+//! Carries a [`client::Conversation`](crate::proto::client::Conversation) over a stream, in Xpra's
+//! packets. Holds no rules.
+
+use std::{borrow::Cow, time::Instant};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout_at,
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    proto::{
+        challenge::{self, Hello},
+        client::{Action, Conversation, Failure, FailureKind, ServerMessage},
+        mechanism::Mechanism,
+        wire::xpra::{
+            Answer, Challenge, ClientHello, Decoder, Disconnect, Encoder, Kind, Limits, Packet, Reply,
+            ServerHello, Value,
+        },
+    },
+    transport::Stream,
+};
+
+/// One attempt at a login, in one encoder.
+pub(super) struct Login<'a> {
+    pub(super) stream: &'a mut Stream,
+    pub(super) conversation: Conversation,
+    pub(super) encoder: Encoder,
+    /// What every hello says beside the login.
+    pub(super) template: &'a ClientHello,
+}
+
+/// A login that succeeded.
+#[derive(Debug)]
+pub(super) struct Welcomed {
+    pub(super) hello: ServerHello,
+    pub(super) answered: Vec<Mechanism>,
+    /// The server's hello as it came.
+    pub(super) packet: Vec<u8>,
+    /// What came behind it.
+    pub(super) rest: Vec<u8>,
+}
+
+/// A login that did not.
+#[derive(Debug)]
+pub(super) enum Unfinished {
+    /// The server could not read the first packet, so another encoder may do: its words, or none
+    /// where it just closed.
+    Unreadable(String),
+    Failed(Failure),
+}
+
+impl From<Failure> for Unfinished {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Login<'_> {
+    /// Talks until the server lets us in or the conversation ends.
+    pub(super) async fn run(mut self) -> Result<Welcomed, Unfinished> {
+        let mut inbox = Inbox::new();
+        let mut welcome = None;
+        self.conversation.start(Instant::now());
+        loop {
+            match self.conversation.poll() {
+                Some(Action::Send(hello)) => self.send(*hello).await?,
+                Some(Action::Consult(consult)) => {
+                    let done = tokio::task::spawn_blocking(move || consult.run()).await;
+                    let lost =
+                        |_| Failure::new(FailureKind::NoCredential, "the question was lost on its way");
+                    self.conversation.handle_consulted(Instant::now(), done.map_err(lost)?);
+                }
+                Some(Action::Established { answered }) => {
+                    let Some((hello, packet)) = welcome else {
+                        return Err(misbehaved("it let us in without a hello").into());
+                    };
+                    return Ok(Welcomed { hello, answered, packet, rest: inbox.buffer });
+                }
+                Some(Action::Fail(failure)) => return Err(failure.into()),
+                None => {
+                    let Some(received) = self.receive(&mut inbox).await? else { continue };
+                    let message = match received {
+                        Received::Message(message) => message,
+                        Received::Welcome(hello, packet) => {
+                            welcome = Some((hello, packet));
+                            ServerMessage::Welcome
+                        }
+                    };
+                    self.conversation.handle(Instant::now(), message);
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, hello: Hello) -> Result<(), Failure> {
+        let unwritable = || Failure::new(FailureKind::Closed, "the server closed the connection");
+        let packet = self.packet(hello).encode();
+        let bytes =
+            Zeroizing::new(packet.map_err(|error| Failure::new(FailureKind::Ended, error.to_string()))?);
+        // A server that closed has mostly said why: that is read, and more useful than this.
+        match self.stream.write_all(&bytes).await {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(unwritable()),
+            _ => self.stream.flush().await.or(Ok(())),
+        }
+    }
+
+    fn packet(&self, hello: Hello) -> Packet {
+        let name = hello.claim.username.as_ref().map(|name| name.as_str().to_owned());
+        let answer = hello.response.map(|response| {
+            let value = Zeroizing::new(response.value.expose().to_vec());
+            Answer::new(value, Some(response.client_salt).filter(|salt| !salt.is_empty()))
+        });
+        let padding = answer.as_ref().map(|answer| random(ClientHello::padding(answer.response.len())));
+        let hello = ClientHello {
+            username: name.unwrap_or_default(),
+            digests: hello.offer.mechanisms,
+            salt_digests: hello.offer.salt_digests,
+            display: hello.claim.display,
+            expects_challenge: hello.expects_challenge,
+            answer,
+            padding: padding.unwrap_or_default(),
+            ..self.template.clone()
+        };
+        let mut packet = hello.packet(self.encoder);
+        if let Some(Value::Dict(caps)) = packet.items.first_mut() {
+            // Our own gateway learns from it that a stream of bytes may follow.
+            caps.push((COUNTERSIGN.into(), env!("CARGO_PKG_VERSION").into()));
+        }
+        packet
+    }
+
+    /// What the server does next; `None` when time ran out, which the conversation is told.
+    async fn receive(&mut self, inbox: &mut Inbox) -> Result<Option<Received>, Unfinished> {
+        loop {
+            if let Some(received) = inbox.next()? {
+                return Ok(Some(received));
+            }
+            let read = self.stream.read_buf(&mut inbox.buffer);
+            let read = match self.conversation.poll_timeout() {
+                Some(due) => match timeout_at(due.into(), read).await {
+                    Ok(read) => read,
+                    Err(_) => {
+                        self.conversation.handle_timeout(Instant::now());
+                        return Ok(None);
+                    }
+                },
+                None => read.await,
+            };
+            // A reset is an end like any other: what matters is what was said before it.
+            if read.unwrap_or(0) == 0 {
+                return match inbox.heard {
+                    true => Ok(Some(Received::Message(ServerMessage::Closed))),
+                    false => Err(Unfinished::Unreadable(String::new())),
+                };
+            }
+        }
+    }
+}
+
+/// What came from the server.
+enum Received {
+    Message(ServerMessage),
+    Welcome(ServerHello, Vec<u8>),
+}
+
+/// The bytes that came and were not understood yet.
+struct Inbox {
+    buffer: Vec<u8>,
+    decoder: Decoder,
+    /// A packet came: the server reads our encoder.
+    heard: bool,
+}
+
+impl Inbox {
+    fn new() -> Self {
+        // A session's hello and the answer to `info` are larger than anything before a login.
+        let mut limits = Limits::default();
+        limits.wire = 4 << 20;
+        limits.decoded = 16 << 20;
+        limits.entries = 1 << 16;
+        limits.values = 1 << 18;
+        Self { buffer: Vec::new(), decoder: Decoder::new(limits), heard: false }
+    }
+
+    /// The next thing in the buffer; `None` if it is not complete.
+    fn next(&mut self) -> Result<Option<Received>, Unfinished> {
+        loop {
+            let (reply, length) = match self.decoder.decode_reply(&self.buffer) {
+                Ok(Some(found)) => found,
+                Ok(None) => return Ok(None),
+                Err(error) => return Ok(Some(malformed(error.to_string()))),
+            };
+            let bytes: Vec<u8> = self.buffer.drain(..length.min(self.buffer.len())).collect();
+            let packet = match reply {
+                Reply::Packet(packet) => packet,
+                Reply::PlainText(text) if self.heard => {
+                    return Ok(Some(Received::Message(ServerMessage::Disconnect(vec![text]))));
+                }
+                Reply::PlainText(text) => return Err(Unfinished::Unreadable(text)),
+                _ => return Ok(Some(malformed("an unknown kind of reply"))),
+            };
+            self.heard = true;
+            // Anything else is for a session that we do not have: passed over (`ssl-upgrade`).
+            if let Some(received) = understand(packet, bytes) {
+                return Ok(Some(received));
+            }
+        }
+    }
+}
+
+fn understand(packet: Packet, bytes: Vec<u8>) -> Option<Received> {
+    let understood = match packet.kind {
+        Kind::Hello => ServerHello::read(packet).map(|hello| Received::Welcome(hello, bytes)),
+        Kind::Challenge => Challenge::read(packet).map(asked),
+        Kind::Disconnect => Disconnect::read(&packet)
+            .map(|disconnect| Received::Message(ServerMessage::Disconnect(disconnect.reasons))),
+        _ => return None,
+    };
+    Some(understood.unwrap_or_else(|error| malformed(error.to_string())))
+}
+
+fn asked(asked: Challenge) -> Received {
+    let countersign = asked.caps.find(COUNTERSIGN).is_some();
+    let Ok(mechanism) = asked.digest.parse::<Mechanism>();
+    // Very old servers leave the digest of the salts out and mean `xor`, which is refused.
+    let salt_digest = asked.salt_digest.unwrap_or_else(|| "xor".to_owned());
+    let prompt = asked.prompt.unwrap_or_default();
+    let challenge = challenge::Challenge::new(asked.salt, mechanism, salt_digest, prompt);
+    Received::Message(ServerMessage::Challenge { challenge, countersign })
+}
+
+fn malformed(why: impl Into<Cow<'static, str>>) -> Received {
+    Received::Message(ServerMessage::Malformed(why.into()))
+}
+
+fn misbehaved(why: &'static str) -> Failure {
+    Failure::new(FailureKind::Misbehaved, format!("the server broke the protocol: {why}"))
+}
+
+/// Random bytes of the system; without any there is nothing to be safe with.
+pub(super) fn random(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    fill(&mut bytes);
+    bytes
+}
+
+/// Fills `bytes` from the system's source.
+#[expect(clippy::expect_used, reason = "no login can be made without the system's random source")]
+pub(super) fn fill(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the system has random bytes");
+}
+
+/// The capability by which both ends of this project know each other; its value is the version.
+pub(super) const COUNTERSIGN: &str = "countersign";

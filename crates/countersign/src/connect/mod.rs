@@ -1,0 +1,27 @@
+//! The client: logs in at a server, ours or Xpra's, and hands over the stream.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `driver` | [`Connector`]: an address in, a [`Connected`] out |
+//! | `uri` | [`Uri`]: where, and as whom |
+//! | `dial` | reaching a server and knowing that it is the right one |
+//! | `known_servers` | [`KnownServers`]: who was accepted at first contact |
+//! | `login` | the conversation over a stream, in packets |
+//! | `person` | who is told and asked |
+//! | `error` | why there is no connection, with the exit code |
+#![forbid(unsafe_code)]
+
+mod dial;
+mod driver;
+mod error;
+mod known_servers;
+mod login;
+mod person;
+mod uri;
+
+pub use dial::ServerTrust;
+pub use driver::{Connected, Connector, ServerFacts};
+pub use error::{Cause, ConnectError};
+pub use known_servers::KnownServers;
+pub use person::{FirstContact, Nobody, Person};
+pub use uri::Uri;

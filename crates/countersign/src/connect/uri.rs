@@ -1,0 +1,446 @@
+//! Where to log in, and as whom: `tcp://alice@host:10000/`, `unix:/run/app.sock` and their kin.
+//!
+//! Every form that Xpra's clients took is read (`xpra-modules` section 4.5); user and password are
+//! percent-decoded (RFC 3986 section 2.1). An address sets host, port, user, password and display,
+//! and nothing else: whoever sends somebody an address must not be able to make their client run or
+//! read anything (S-47). No error repeats what was written, for it may hold a password (S-88).
+
+use std::{fmt, net::Ipv6Addr, path::PathBuf, str::FromStr, sync::Arc};
+
+use percent_encoding::percent_decode_str;
+
+use crate::{
+    Secret, Username,
+    error::{ConfigError, nearest},
+    transport::Address,
+};
+
+/// The address of a server, and what the client says and answers there.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Uri {
+    /// Where the server is.
+    pub address: Address,
+    /// Whether the stream is TLS.
+    pub tls: bool,
+    /// The name to log in as, if the address says.
+    pub username: Option<Username>,
+    /// The password, if the address holds one. It warns who connects (S-48).
+    pub password: Option<Arc<Secret>>,
+    /// The session wanted there: a display's number, a name.
+    pub display: Option<String>,
+}
+
+impl FromStr for Uri {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let text = text.trim();
+        if text.chars().any(char::is_control) {
+            return Err(wrong("it holds a control character", "leave it out, or write it as %XX"));
+        }
+        if text.starts_with('/') {
+            return Ok(Self::local(Address::Unix(text.into())));
+        }
+        if let Some(name) = text.strip_prefix('@').filter(|name| !name.is_empty()) {
+            return Ok(Self::local(Address::Abstract(name.to_owned())));
+        }
+        if text.starts_with(':') || (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())) {
+            return Err(wrong(
+                "displays are not looked up in this build",
+                "write the path of the session's socket: unix:/run/user/1000/xpra/HOST-10",
+            ));
+        }
+        if text.starts_with("\\\\") {
+            return Err(unavailable("named-pipe"));
+        }
+        let (scheme, rest) = split_scheme(text)?;
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if rest.contains('#') || query.contains('#') {
+            return Err(wrong("it holds a `#`", "write %23 for it in a user name or password"));
+        }
+        let uri = match scheme {
+            Scheme::Tcp => Self::network(rest, false, 14500)?,
+            Scheme::Tls => Self::network(rest, true, 443)?,
+            Scheme::Unix => Self::unix(rest, false)?,
+            Scheme::Socket => Self::unix(rest, true)?,
+        };
+        uri.with_query(query)
+    }
+}
+
+impl Uri {
+    /// Such an address without a user, password or display.
+    pub fn new(address: Address, tls: bool) -> Self {
+        Self { tls, ..Self::local(address) }
+    }
+
+    /// Whether the bytes leave this machine.
+    pub fn is_remote(&self) -> bool {
+        match &self.address {
+            Address::Tcp { host, .. } => {
+                let ip: Option<std::net::IpAddr> = host.parse().ok();
+                !(host == "localhost" || ip.is_some_and(|ip| ip.to_canonical().is_loopback()))
+            }
+            _ => false,
+        }
+    }
+
+    fn local(address: Address) -> Self {
+        Self { address, tls: false, username: None, password: None, display: None }
+    }
+
+    /// `//user:password@host:port/display`, with or without the slashes in front.
+    fn network(rest: &str, tls: bool, default_port: u16) -> Result<Self, ConfigError> {
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (userinfo, place) = match authority.rsplit_once('@') {
+            Some((userinfo, place)) => (userinfo, place),
+            // The legacy `tcp:user:password/...` is not read: it has no host.
+            None => ("", authority),
+        };
+        let (host, port) = split_port(place)?;
+        let port = match port {
+            None | Some("0") => default_port,
+            Some(port) => port.parse().map_err(|_| {
+                let fix = "write HOST:PORT, and %2F, %3F, %23 for /, ? and # in a user name or password";
+                wrong("its port is no number from 1 to 65535", fix)
+            })?,
+        };
+        let uri = Self::new(Address::Tcp { host, port }, tls).with_userinfo(userinfo)?;
+        let display = decode(path.trim_end_matches('/'))?;
+        if display.contains([',', '=']) {
+            return Err(foreign_option());
+        }
+        Ok(Self { display: Some(display).filter(|display| !display.is_empty()), ..uri })
+    }
+
+    /// `/path`, `///path`, `//user:password@/path`, `@name`; `legacy` reads `user:password/path` too.
+    fn unix(rest: &str, legacy: bool) -> Result<Self, ConfigError> {
+        let bare = rest.strip_prefix("//").unwrap_or(rest);
+        let before_path = bare.split('/').next().unwrap_or_default();
+        let (userinfo, place) = match before_path.rsplit_once('@') {
+            Some((userinfo, host)) if host.is_empty() && !userinfo.is_empty() => {
+                (userinfo, bare.get(before_path.len()..).unwrap_or_default())
+            }
+            None if legacy && before_path.contains(':') => {
+                (before_path, bare.get(before_path.len()..).unwrap_or_default())
+            }
+            _ => ("", bare),
+        };
+        let place = decode(place)?;
+        let address = match place.strip_prefix('@') {
+            _ if place.is_empty() || place == "@" => {
+                return Err(wrong("it names no socket", "write unix:/PATH or unix:@NAME"));
+            }
+            Some(name) => Address::Abstract(name.to_owned()),
+            None => Address::Unix(PathBuf::from(place)),
+        };
+        Self::local(address).with_userinfo(userinfo)
+    }
+
+    fn with_userinfo(self, userinfo: &str) -> Result<Self, ConfigError> {
+        let (name, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+        self.with_credentials(&decode(name)?, decode(password)?)
+    }
+
+    /// What the query says, where the address itself did not.
+    fn with_query(mut self, query: &str) -> Result<Self, ConfigError> {
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').ok_or_else(foreign_option)?;
+            let value = decode(value)?;
+            self = match key {
+                "username" if self.username.is_none() => self.with_credentials(&value, String::new())?,
+                "password" if self.password.is_none() => self.with_credentials("", value)?,
+                "username" | "password" => self,
+                _ => return Err(foreign_option()),
+            };
+        }
+        Ok(self)
+    }
+
+    /// Sets what is not empty.
+    fn with_credentials(mut self, name: &str, password: String) -> Result<Self, ConfigError> {
+        if !name.is_empty() {
+            let name = Username::parse(name).map_err(|refusal| wrong(refusal.cause, "write another name"))?;
+            self.username = Some(name);
+        }
+        if !password.is_empty() {
+            self.password = Some(Arc::new(Secret::new(password)));
+        }
+        Ok(self)
+    }
+}
+
+/// Without user and password: `tls://host:443`, `unix:/run/app.sock`.
+impl fmt::Display for Uri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "tls" } else { "tcp" };
+        match &self.address {
+            Address::Tcp { host, port } if host.contains(':') => write!(f, "{scheme}://[{host}]:{port}"),
+            Address::Tcp { host, port } => write!(f, "{scheme}://{host}:{port}"),
+            other => other.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Uri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uri")
+            .field("address", &self.to_string())
+            .field("username", &self.username)
+            .field("password", &self.password)
+            .field("display", &self.display)
+            .finish()
+    }
+}
+
+/// What this build connects to.
+#[derive(Clone, Copy)]
+enum Scheme {
+    Tcp,
+    Tls,
+    Unix,
+    Socket,
+}
+
+/// All words for them, those of Xpra's pages included.
+const SCHEMES: &[(&str, Scheme)] = &[
+    ("socket", Scheme::Socket),
+    ("ssl", Scheme::Tls),
+    ("tcp", Scheme::Tcp),
+    ("tls", Scheme::Tls),
+    ("unix", Scheme::Unix),
+    ("xpra", Scheme::Tcp),
+    ("xpra+ssl", Scheme::Tls),
+    ("xpra+tcp", Scheme::Tcp),
+    ("xpra+tls", Scheme::Tls),
+    ("xpras", Scheme::Tls),
+];
+
+/// Words that mean something that this build does not connect to.
+const UNAVAILABLE: &[&str] = &["named-pipe", "quic", "rfb", "rpc", "ssh", "vnc", "vsock", "ws", "wss"];
+
+/// The scheme, and what follows its `:`; the old form with `/` in place of `://` too.
+fn split_scheme(text: &str) -> Result<(Scheme, &str), ConfigError> {
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '+' && c != '-');
+    let (word, rest) = text.split_at(end.unwrap_or(text.len()));
+    let word = word.to_ascii_lowercase();
+    let known = SCHEMES.iter().find(|(name, _)| *name == word).map(|(_, scheme)| *scheme);
+    match (known, rest.split_at_checked(1)) {
+        (Some(scheme), Some((":", rest))) => Ok((scheme, rest)),
+        (Some(scheme @ (Scheme::Tcp | Scheme::Tls)), Some(("/", rest))) => Ok((scheme, rest)),
+        (None, Some((":" | "/", _))) if UNAVAILABLE.contains(&&*word) => Err(unavailable(&word)),
+        (None, Some((":", rest))) if rest.starts_with("//") => {
+            let fix = match nearest(&word, SCHEMES.iter().map(|(name, _)| *name)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "use tcp, tls, or unix".to_owned(),
+            };
+            Err(wrong("what stands before `://` is no known kind of address", fix))
+        }
+        _ => Err(wrong(
+            "it does not say what kind of address it is",
+            "write tcp://HOST:PORT, tls://HOST:PORT or unix:/PATH",
+        )),
+    }
+}
+
+/// A host and what may be its port. The brackets of an IPv6 address may be missing.
+fn split_port(place: &str) -> Result<(String, Option<&str>), ConfigError> {
+    let nowhere = || wrong("it names no host", "write HOST:PORT");
+    let (host, port) = if let Some(inside) = place.strip_prefix('[') {
+        let (host, port) =
+            inside.split_once(']').ok_or_else(|| wrong("a `]` is missing", "write [::1]:PORT"))?;
+        let parsed: Result<Ipv6Addr, _> = host.parse();
+        parsed.map_err(|_| wrong("what stands in brackets is no IPv6 address", "write [::1]:PORT"))?;
+        match port.strip_prefix(':') {
+            None if port.is_empty() => (host, None),
+            Some(port) => (host, Some(port)),
+            None => return Err(wrong("something follows the `]`", "write [::1]:PORT")),
+        }
+    } else {
+        match place.rsplit_once(':') {
+            // `::1:80` is read as `[::1]:80`, as Xpra does.
+            Some((host, port)) if !host.contains(':') || host.parse::<Ipv6Addr>().is_ok() => {
+                (host, Some(port))
+            }
+            Some(_) if place.parse::<Ipv6Addr>().is_ok() => (place, None),
+            Some(_) => return Err(wrong("it has too many colons", "write HOST:PORT, or [IPV6]:PORT")),
+            None => (place, None),
+        }
+    };
+    if host.is_empty() || host.contains(char::is_whitespace) {
+        Err(nowhere())
+    } else {
+        Ok((host.to_owned(), port))
+    }
+}
+
+fn decode(text: &str) -> Result<String, ConfigError> {
+    let decoded = percent_decode_str(text).decode_utf8();
+    let decoded =
+        decoded.map_err(|_| wrong("a %XX in it is no part of a UTF-8 text", "write %25 for a %"))?;
+    if decoded.contains('\0') {
+        return Err(wrong("it holds a %00", "leave that out"));
+    }
+    Ok(decoded.into_owned())
+}
+
+fn foreign_option() -> ConfigError {
+    let fix = "leave other options out of the address and write them as switches";
+    wrong("an address sets host, port, user, password and display only", fix)
+}
+
+fn unavailable(scheme: &str) -> ConfigError {
+    wrong(
+        format!("{scheme}: is not available in this build"),
+        "use tcp://HOST:PORT, tls://HOST:PORT or unix:/PATH",
+    )
+}
+
+fn wrong(
+    why: impl Into<std::borrow::Cow<'static, str>>,
+    fix: impl Into<std::borrow::Cow<'static, str>>,
+) -> ConfigError {
+    ConfigError::new("address", why, fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Uri {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn parts(text: &str) -> (String, Option<String>, Option<String>, Option<String>) {
+        let uri = parse(text);
+        let password = uri.password.as_ref().map(|p| String::from_utf8(p.expose().to_vec()).unwrap());
+        (uri.to_string(), uri.username.map(|name| name.to_string()), password, uri.display)
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn every_form_that_xpra_takes_is_read() {
+        for (text, address) in [
+            ("tcp://host", "tcp://host:14500"),
+            ("tcp://host:0/", "tcp://host:14500"),
+            ("ssl://host", "tls://host:443"),
+            ("tls://HOST:10000", "tls://HOST:10000"),
+            ("TCP:host:80", "tcp://host:80"),
+            ("tcp/host:80", "tcp://host:80"),
+            ("xpra://host", "tcp://host:14500"),
+            ("xpras://host", "tls://host:443"),
+            ("xpra+tls://host", "tls://host:443"),
+            ("tcp://[::1]:1/", "tcp://[::1]:1"),
+            ("tcp://[::1]", "tcp://[::1]:14500"),
+            ("tcp://::1:1/", "tcp://[::1]:1"),
+            ("tcp://fe80::1:1/", "tcp://[fe80::1]:1"),
+            ("/run/app.sock", "unix:/run/app.sock"),
+            ("unix:/run/app.sock", "unix:/run/app.sock"),
+            ("unix:///run/app.sock", "unix:/run/app.sock"),
+            ("unix:run/app.sock", "unix:run/app.sock"),
+            ("socket:///run/a%20b", "unix:/run/a b"),
+            ("socket:/run/app.sock", "unix:/run/app.sock"),
+            ("@app", "unix:@app"),
+            ("unix:@app", "unix:@app"),
+        ] {
+            assert_eq!(parse(text).to_string(), address, "{text}");
+        }
+    }
+
+    #[test]
+    fn user_password_and_display_come_out_decoded() {
+        for (text, username, password, display) in [
+            ("tcp://alice:one@host/", some("alice"), some("one"), None),
+            ("tcp://:one@host/", None, some("one"), None),
+            ("tcp://alice:@host/", some("alice"), None, None),
+            ("tcp://alice:a@b:c@host/", some("alice"), some("a@b:c"), None),
+            ("tcp://al%69ce:%2Fone%20%C3%A9@host/", some("alice"), some("/one é"), None),
+            ("tcp:alice:one@host:80", some("alice"), some("one"), None),
+            ("tcp/alice:one@host:80/100", some("alice"), some("one"), some("100")),
+            ("socket://alice:one@/run/app.sock", some("alice"), some("one"), None),
+            ("socket:alice:one/run/app.sock", some("alice"), some("one"), None),
+            ("tcp://host/?username=alice&password=o%26e", some("alice"), some("o&e"), None),
+            ("tcp://alice:one@host/?username=bob&password=two", some("alice"), some("one"), None),
+            ("unix:/run/app.sock?username=alice", some("alice"), None, None),
+        ] {
+            let (_, name, secret, session) = parts(text);
+            assert_eq!((name, secret, session), (username, password, display), "{text}");
+        }
+    }
+
+    #[test]
+    fn s_088_neither_errors_nor_debug_repeat_what_may_be_a_password() {
+        let good = parse("tcp://alice:hunter2@host/");
+        assert!(!format!("{good:?} {good}").contains("hunter2"));
+        for bad in [
+            "tcp://alice:hunter2/x@host",
+            "tcp://alice:hunter2?x@host",
+            "tcp://alice:hunter2#x@host",
+            "alice:hunter2@host",
+            "hunter2",
+            "",
+            "tcp://",
+            "tcp://host:65536",
+            "tcp://host:hunter2",
+            "tcp://[hunter2]:1",
+            "tcp://[::1",
+            "tcp://[::1]hunter2",
+            "tcp://a:b:c:d",
+            "tcp://a%FF@host",
+            "tcp://a%00@host",
+            "tcp://host/?hunter2",
+            "tcp://host/\u{1b}hunter2",
+            "hunter2://host",
+            "unix:",
+            "unix:@",
+            "tcp://ho st",
+            "tcp://-alice:hunter2@host",
+        ] {
+            let error = bad.parse::<Uri>().unwrap_err();
+            assert!(!format!("{error} {}", error.fix()).contains("hunter2"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn s_047_an_address_sets_no_option() {
+        for bad in [
+            "tcp://host/?challenge-handlers=prompt",
+            "tcp://host/?ssh=evil",
+            "tcp://host/100,exec=evil",
+            "tcp://host/exec=evil",
+            "unix:/run/app.sock?password-file=/etc/shadow",
+        ] {
+            let error = bad.parse::<Uri>().unwrap_err();
+            assert!(error.to_string().contains("an address sets host"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn words_that_are_known_and_not_available_say_so() {
+        for scheme in UNAVAILABLE {
+            let error = format!("{scheme}://host").parse::<Uri>().unwrap_err();
+            assert_eq!(error.to_string(), format!("address: {scheme}: is not available in this build"));
+        }
+        for display in [":10", "10", ":10?username=a"] {
+            assert!(display.parse::<Uri>().unwrap_err().to_string().contains("displays"), "{display}");
+        }
+        assert_eq!("tpc://host".parse::<Uri>().unwrap_err().fix(), "did you mean `tcp`?");
+    }
+
+    #[test]
+    fn s_044_loopback_does_not_leave_the_machine() {
+        for near in
+            ["tcp://localhost", "tcp://127.0.0.9", "tcp://[::1]", "unix:/x", "tcp://[::ffff:127.0.0.1]"]
+        {
+            assert!(!parse(near).is_remote(), "{near}");
+        }
+        for far in ["tcp://192.0.2.1", "tls://example.com", "tcp://localhost.example.com"] {
+            assert!(parse(far).is_remote(), "{far}");
+        }
+    }
+}
