@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{generate, modules, report::Report, users};
+use crate::{connect, generate, info, modules, report::Report};
 
 /// Authentication in front of any daemon.
 #[derive(Debug, Parser)]
@@ -16,7 +16,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Users(users::UsersArgs),
+    Connect(connect::ConnectArgs),
+    Info(info::InfoArgs),
     Modules(modules::ModulesArgs),
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
@@ -25,7 +26,8 @@ enum Command {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Report> {
         match self.command {
-            Command::Users(args) => users::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Connect(args) => connect::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Info(args) => info::run(args).map(|()| ExitCode::SUCCESS),
             Command::Modules(args) => modules::run(args).map(|()| ExitCode::SUCCESS),
             Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         }

@@ -2,7 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod connect;
 mod generate;
+mod info;
+mod login;
 mod modules;
 mod report;
 mod users;

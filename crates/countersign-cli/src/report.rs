@@ -20,6 +20,8 @@ pub(crate) struct Report {
 pub(crate) enum Exit {
     /// Failed while running, or any other failure.
     Failure = 1,
+    /// The command line is wrong.
+    Usage = 2,
     /// A service or server cannot be reached.
     Unavailable = 69,
     /// Try again later.

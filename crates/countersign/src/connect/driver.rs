@@ -7,7 +7,7 @@ use rustls::sign::CertifiedKey;
 use super::{
     dial::{Dial, Reached, ServerTrust},
     error::{Cause, ConnectError},
-    login::{self, COUNTERSIGN, Login, Unfinished, Welcomed},
+    login::{self, COUNTERSIGN, Login, Unfinished, Welcomed, Words},
     person::{Nobody, Person},
     uri::Uri,
 };
@@ -17,7 +17,7 @@ use crate::{
         client::{Conversation, Failure, FailureKind, Responder, Server, Settings, quotable},
         mechanism::Mechanism,
         peer::TlsFacts,
-        wire::xpra::{ClientHello, Encoder, ServerHello},
+        wire::xpra::{self, Encoder, ServerHello},
     },
     transport::{Stream, tls::Fingerprint},
 };
@@ -173,6 +173,22 @@ impl Connector {
     /// # Errors
     /// The server cannot be reached or verified, or the login fails.
     pub async fn connect(&self) -> Result<Connected, ConnectError> {
+        let uuid = login::random(16).iter().map(|byte| format!("{byte:02x}")).collect();
+        let words = Words::Own { version: XPRA_VERSION, uuid, request: self.request.clone() };
+        self.connect_saying(words, &Encoder::ALL).await
+    }
+
+    /// Connects and logs in for another client, which said `hello` and will go on with the stream:
+    /// the server hears that hello, with our login in it, in the encoder that the client reads.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub async fn connect_for(&self, hello: xpra::Hello) -> Result<Connected, ConnectError> {
+        let encoder = hello.encoder;
+        self.connect_saying(Words::Of(Box::new(hello)), &[encoder]).await
+    }
+
+    async fn connect_saying(&self, words: Words, encoders: &[Encoder]) -> Result<Connected, ConnectError> {
         self.judge_wire()?;
         let responders = match &self.responders {
             Some(responders) => Arc::clone(responders),
@@ -182,17 +198,16 @@ impl Connector {
             }
         };
         let mut last_words = String::new();
-        for encoder in Encoder::ALL {
+        for &encoder in encoders {
             let mut reached = self.dial().reach().await?;
             let conversation = self.conversation(&reached, Arc::clone(&responders));
-            let template = self.template();
             let stream = &mut reached.stream;
-            match (Login { stream, conversation, encoder, template: &template }).run().await {
+            match (Login { stream, conversation, encoder, words: &words }).run().await {
                 Ok(welcomed) => return Ok(self.connected(reached, welcomed, encoder)),
                 Err(Unfinished::Failed(failure)) => return Err(ConnectError::login(&self.uri, &failure)),
-                Err(Unfinished::Unreadable(words)) => {
+                Err(Unfinished::Unreadable(said)) => {
                     tracing::debug!(encoder = encoder.name(), "the server does not read this encoder");
-                    last_words = words;
+                    last_words = said;
                 }
             }
         }
@@ -234,17 +249,6 @@ impl Connector {
         claim.display.clone_from(&self.uri.display);
         let server = Server::new(self.uri.to_string(), reached.confidential, reached.verified);
         Conversation::new(claim, responders, Arc::new(server), self.settings, login::fill)
-    }
-
-    fn template(&self) -> ClientHello {
-        use std::fmt::Write as _;
-        let uuid = login::random(16).iter().fold(String::new(), |mut text, byte| {
-            // Writing to a text cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
-        let request = self.request.clone();
-        ClientHello { version: XPRA_VERSION.to_owned(), uuid, request, ..ClientHello::default() }
     }
 
     fn connected(&self, reached: Reached, welcomed: Welcomed, encoder: Encoder) -> Connected {

@@ -15,7 +15,7 @@ use crate::{
         client::{Action, Conversation, Failure, FailureKind, ServerMessage},
         mechanism::Mechanism,
         wire::xpra::{
-            Answer, Challenge, ClientHello, Decoder, Disconnect, Encoder, Kind, Limits, Packet, Reply,
+            self as xpra, Challenge, ClientHello, Decoder, Disconnect, Encoder, Kind, Limits, Packet, Reply,
             ServerHello, Value,
         },
     },
@@ -28,7 +28,22 @@ pub(super) struct Login<'a> {
     pub(super) conversation: Conversation,
     pub(super) encoder: Encoder,
     /// What every hello says beside the login.
-    pub(super) template: &'a ClientHello,
+    pub(super) words: &'a Words,
+}
+
+/// What every hello of a connection says beside the login: the server takes the last one.
+pub(super) enum Words {
+    /// The least that every server takes.
+    Own {
+        /// The protocol's version that is claimed.
+        version: &'static str,
+        /// An id of this client.
+        uuid: String,
+        /// What is asked for in place of a session.
+        request: Option<String>,
+    },
+    /// All that another client said, whose session it will be.
+    Of(Box<xpra::Hello>),
 }
 
 /// A login that succeeded.
@@ -108,27 +123,28 @@ impl Login<'_> {
 
     fn packet(&self, hello: Hello) -> Packet {
         let name = hello.claim.username.as_ref().map(|name| name.as_str().to_owned());
-        let answer = hello.response.map(|response| {
-            let value = Zeroizing::new(response.value.expose().to_vec());
-            Answer::new(value, Some(response.client_salt).filter(|salt| !salt.is_empty()))
-        });
-        let padding = answer.as_ref().map(|answer| random(ClientHello::padding(answer.response.len())));
-        let hello = ClientHello {
+        let padding = hello.response.as_ref().map(|answer| ClientHello::padding(answer.value.expose().len()));
+        let (version, uuid, request) = match self.words {
+            Words::Own { version, uuid, request } => ((*version).to_owned(), uuid.clone(), request.clone()),
+            Words::Of(_) => Default::default(),
+        };
+        let login = ClientHello {
+            version,
             username: name.unwrap_or_default(),
+            uuid,
             digests: hello.offer.mechanisms,
             salt_digests: hello.offer.salt_digests,
+            request,
             display: hello.claim.display,
             expects_challenge: hello.expects_challenge,
-            answer,
-            padding: padding.unwrap_or_default(),
-            ..self.template.clone()
+            response: hello.response,
+            padding: padding.map(random).unwrap_or_default(),
         };
-        let mut packet = hello.packet(self.encoder);
-        if let Some(Value::Dict(caps)) = packet.items.first_mut() {
-            // Our own gateway learns from it that a stream of bytes may follow.
-            caps.push((COUNTERSIGN.into(), env!("CARGO_PKG_VERSION").into()));
+        let login = login.packet(self.encoder);
+        match self.words {
+            Words::Own { .. } => announced(login),
+            Words::Of(other) => merged(other.forwarded(self.encoder), login),
         }
-        packet
     }
 
     /// What the server does next; `None` when time ran out, which the conversation is told.
@@ -157,6 +173,27 @@ impl Login<'_> {
             }
         }
     }
+}
+
+/// The hello with the word by which our own gateway learns that bytes may follow.
+fn announced(mut hello: Packet) -> Packet {
+    if let Some(Value::Dict(caps)) = hello.items.first_mut() {
+        caps.push((COUNTERSIGN.into(), env!("CARGO_PKG_VERSION").into()));
+    }
+    hello
+}
+
+/// The other client's hello with our login in place of its own.
+fn merged(mut other: Packet, login: Packet) -> Packet {
+    let is_login = |(key, _): &(Value, Value)| {
+        key.as_bytes().is_some_and(|key| LOGIN.contains(&key) || key.starts_with(b"challenge"))
+    };
+    let Some(Value::Dict(login)) = login.items.into_iter().next() else { return other };
+    if let Some(Value::Dict(caps)) = other.items.first_mut() {
+        caps.retain(|entry| !is_login(entry));
+        caps.extend(login.into_iter().filter(is_login));
+    }
+    other
 }
 
 /// What came from the server.
@@ -251,6 +288,9 @@ pub(super) fn random(length: usize) -> Vec<u8> {
 pub(super) fn fill(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the system has random bytes");
 }
+
+/// What a hello says of the login, beside what starts with `challenge`.
+const LOGIN: [&[u8]; 3] = [b"username", b"digest", b"salt-digest"];
 
 /// The capability by which both ends of this project know each other; its value is the version.
 pub(super) const COUNTERSIGN: &str = "countersign";

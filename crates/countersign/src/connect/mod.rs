@@ -7,6 +7,8 @@
 //! | `dial` | reaching a server and knowing that it is the right one |
 //! | `known_servers` | [`KnownServers`]: who was accepted at first contact |
 //! | `login` | the conversation over a stream, in packets |
+//! | `relay` | [`relay`] and [`Door`]: what follows a login |
+//! | `info` | what a server says, as lines or JSON |
 //! | `person` | who is told and asked |
 //! | `error` | why there is no connection, with the exit code |
 #![forbid(unsafe_code)]
@@ -14,9 +16,11 @@
 mod dial;
 mod driver;
 mod error;
+mod info;
 mod known_servers;
 mod login;
 mod person;
+mod relay;
 mod uri;
 
 pub use dial::ServerTrust;
@@ -24,4 +28,5 @@ pub use driver::{Connected, Connector, ServerFacts};
 pub use error::{Cause, ConnectError};
 pub use known_servers::KnownServers;
 pub use person::{FirstContact, Nobody, Person};
+pub use relay::{Door, relay};
 pub use uri::Uri;

@@ -40,6 +40,14 @@ impl Account {
         Ok(User::from_uid(Uid::from_raw(uid))?.map(Self::from))
     }
 
+    /// The account that this program runs as; `None` if its user id has none.
+    ///
+    /// # Errors
+    /// As [`Account::named`].
+    pub fn own() -> io::Result<Option<Self>> {
+        Ok(User::from_uid(Uid::effective())?.map(Self::from))
+    }
+
     /// All groups of the account: the primary one and the supplementary ones (W20).
     ///
     /// # Errors

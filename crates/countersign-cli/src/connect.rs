@@ -1,0 +1,67 @@
+//! `countersign connect`: a stream through a login, on standard input and output or at a local door.
+
+use clap::Args;
+use countersign::connect::{Connector, Door, relay};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{login::LoginArgs, report::Report};
+
+/// Log in at a server and pass bytes between it and standard input and output.
+///
+/// With --listen a local door stays open, and each connection made to it is logged in at the server:
+/// programs that know nothing of logins go through it. An Xpra client that comes to the door keeps its
+/// own session with the server, and the door adds the login.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  countersign connect tls://alice@app.example:10000
+  countersign connect --password-file=$HOME/.app-password unix:/run/app.sock
+  ssh -o ProxyCommand='countersign connect tls://alice@gate.example:10000' inner
+  countersign connect --listen 127.0.0.1:5433 tls://alice@gate.example:10000
+  countersign connect --listen unix:/run/user/1000/app.sock tls://alice@gate.example:10000
+
+Exit codes: 0 done, 2 usage, 69 unreachable, 75 try again later, 76 the server is not the right one or wants
+what is forbidden, 77 login refused, 79 no credential, 1 anything else.")]
+pub(crate) struct ConnectArgs {
+    /// Keep a local door at HOST:PORT (loopback only; port 0 chooses one) or unix:PATH.
+    #[arg(long, value_name = "LOCAL")]
+    listen: Option<String>,
+    #[command(flatten)]
+    login: LoginArgs,
+}
+
+pub(crate) fn run(args: ConnectArgs) -> Result<(), Report> {
+    // Before the runtime has threads: files and variables are looked at now.
+    let connector = args.login.connector()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
+        match args.listen {
+            Some(address) => serve(connector, &address).await,
+            None => pass(connector).await,
+        }
+    });
+    // A read of standard input that nobody waits for any more must not keep the program.
+    runtime.shutdown_background();
+    done
+}
+
+async fn pass(connector: Connector) -> Result<(), Report> {
+    let connected = connector.connect().await?;
+    Ok(relay(connected.stream, tokio::io::stdin(), tokio::io::stdout()).await?)
+}
+
+async fn serve(connector: Connector, address: &str) -> Result<(), Report> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let door = Door::open(address).await?;
+    if matches!(door.address(), countersign::transport::Address::Tcp { .. }) {
+        eprintln!("warning: every user of this machine gets in through {}", door.address());
+    }
+    eprintln!("listening on {}", door.address());
+    let failed = |error: &countersign::connect::ConnectError| eprintln!("error: {error}");
+    // The door is dropped at a signal, and with it its socket's file.
+    tokio::select! {
+        served = door.serve(connector, failed) => Ok(served?),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
