@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{connect, generate, info, modules, report::Report};
+use crate::{connect, generate, info, modules, report::Report, users};
 
 /// Authentication in front of any daemon.
 #[derive(Debug, Parser)]
@@ -18,6 +18,7 @@ pub(crate) struct Args {
 enum Command {
     Connect(connect::ConnectArgs),
     Info(info::InfoArgs),
+    Users(users::UsersArgs),
     Modules(modules::ModulesArgs),
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
@@ -28,6 +29,7 @@ impl Args {
         match self.command {
             Command::Connect(args) => connect::run(args).map(|()| ExitCode::SUCCESS),
             Command::Info(args) => info::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Users(args) => users::run(args).map(|()| ExitCode::SUCCESS),
             Command::Modules(args) => modules::run(args).map(|()| ExitCode::SUCCESS),
             Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         }

@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, Subcommand};
 use countersign::{
     Secret, Username,
-    modules::parse_duration,
+    options::parse_duration,
     users::{NewUser, Standing, UserError, UserRow, UserTable},
 };
 

@@ -7,6 +7,7 @@ pub mod error;
 pub mod gateway;
 pub mod handlers;
 pub mod modules;
+pub mod options;
 pub mod sys;
 pub mod transport;
 pub mod trust;

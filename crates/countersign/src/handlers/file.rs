@@ -8,7 +8,7 @@ use super::{Handler, Sources};
 use crate::{
     Secret,
     error::ConfigError,
-    modules::{OptionSpec, Options},
+    options::{OptionSpec, Options},
     proto::client::{Failure, ProvideSecret, Provided, Question, Responder},
     sys::files,
 };

@@ -17,7 +17,7 @@ pub use sources::Sources;
 
 use crate::{
     error::ConfigError,
-    modules::{OptionSpec, Options},
+    options::{OptionSpec, Options},
     proto::client::Responder,
 };
 

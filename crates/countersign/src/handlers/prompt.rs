@@ -13,7 +13,7 @@ use super::{Handler, Sources};
 use crate::{
     Secret,
     error::ConfigError,
-    modules::Options,
+    options::Options,
     proto::client::{Failure, ProvideSecret, Provided, Question, Responder, quotable},
 };
 

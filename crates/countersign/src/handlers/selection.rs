@@ -1,7 +1,7 @@
 //! The list behind `--challenge-handlers=`: `NAME`, `NAME(key=value, key="quoted, value")`, commas.
 
 use super::SWITCH;
-use crate::{error::ConfigError, modules::Options};
+use crate::{error::ConfigError, options::Options};
 
 /// The entries of a list, in order, with their options.
 ///

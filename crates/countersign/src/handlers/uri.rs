@@ -6,7 +6,7 @@ use super::{Handler, Sources};
 use crate::{
     Secret,
     error::ConfigError,
-    modules::Options,
+    options::Options,
     proto::client::{Failure, ProvideSecret, Provided, Question, Responder},
 };
 

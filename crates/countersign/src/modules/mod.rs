@@ -13,14 +13,13 @@ mod hosts;
 mod login;
 mod multifile;
 mod none;
-mod options;
 mod password;
 mod peercred;
 mod reject;
 mod secret_file;
 mod sqlite;
 
-pub use options::{OptionSpec, Options, parse_duration};
+pub use crate::options::{OptionSpec, Options};
 
 use crate::{
     Username, Verifier,

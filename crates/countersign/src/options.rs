@@ -1,4 +1,6 @@
-//! The options of one module, between the parser that read them and the module that takes them.
+//! The options of one thing that is configured by name (a module, a handler, a socket), between the
+//! parser that read them and the code that takes them.
+#![forbid(unsafe_code)]
 
 use std::{fmt, path::PathBuf, time::Duration};
 
