@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod connect;
+pub mod backend;
 pub mod error;
 pub mod gateway;
 pub mod handlers;

@@ -1,0 +1,208 @@
+//! Opens the stream of the daemon that a [`Grant`] entitles to.
+//!
+//! Called by the gateway's drivers when a chain has passed. To add a kind: one file, one arm of
+//! [`Kind`], one name in [`KINDS`].
+//!
+//! | file | holds |
+//! |---|---|
+//! | `address` | Unix, TCP and TLS addresses |
+//! | `exec` | a program of its own for each session |
+//! | `whoami` | the built-in answer to *who am I here?* |
+//! | `proxy_protocol` | who is there, as the first bytes of the stream (PROXY protocol 2) |
+//! | `facts` | the same as JSON |
+//! | `spec` | reading `KIND:ADDRESS,option=value` |
+#![forbid(unsafe_code)]
+
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc, time::Duration};
+
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, timeout_at},
+};
+
+mod address;
+mod exec;
+mod facts;
+mod proxy_protocol;
+mod spec;
+#[cfg(test)]
+mod tests;
+mod whoami;
+
+use address::{HostPort, UnixName};
+pub use exec::Running;
+
+use crate::{Grant, error::ConfigError, transport::Stream};
+
+/// A daemon to hand authenticated clients to, as it was configured.
+///
+/// Parsed from `builtin:whoami`, `unix:PATH`, `unix:@NAME`, `tcp:HOST:PORT`, `tls:HOST:PORT`,
+/// `exec:COMMAND`, `xpra+unix:PATH` or `xpra+tcp:HOST:PORT`, with options after commas.
+#[derive(Clone)]
+pub struct Backend {
+    kind: Kind,
+    /// The daemon speaks Xpra's packets and is sent the client's hello first.
+    xpra: bool,
+    /// The daemon is told who is there in a PROXY protocol header.
+    proxy_protocol: bool,
+}
+
+/// What there is to open.
+#[derive(Clone)]
+enum Kind {
+    Whoami,
+    Unix(UnixName),
+    Tcp(HostPort),
+    Tls(Arc<address::TlsAddress>),
+    Exec(Arc<exec::Program>),
+}
+
+/// What a backend is told of a session beside the grant.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionFacts {
+    /// The session's id, as in the audit record: at most 128 bytes are told.
+    pub id: String,
+    /// What the client came over: `unix`, `tcp`, `tls`, `ws`, `wss`, ...
+    pub transport: &'static str,
+}
+
+impl SessionFacts {
+    /// Facts of the session `id` over `transport`.
+    pub fn new(id: impl Into<String>, transport: &'static str) -> Self {
+        Self { id: id.into(), transport }
+    }
+}
+
+/// A stream to a backend.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Opened {
+    /// The stream, positioned behind anything the gateway itself had to say.
+    pub stream: Stream,
+    /// The program that was started for the session. It is ended when this is dropped: keep it until
+    /// the relay has ended.
+    pub program: Option<Running>,
+}
+
+impl Opened {
+    fn stream(stream: Stream) -> Self {
+        Self { stream, program: None }
+    }
+}
+
+impl Backend {
+    /// What holds where no backend is configured: [`builtin:whoami`](self).
+    pub fn whoami() -> Self {
+        Self { kind: Kind::Whoami, xpra: false, proxy_protocol: false }
+    }
+
+    /// Opens the stream. Only a grant does, and whom the backend is told of is the grant's.
+    ///
+    /// # Errors
+    /// It is down, does not answer within 5 s (S-86), or is not the server it must be.
+    pub async fn open(&self, grant: &Grant, session: &SessionFacts) -> Result<Opened, BackendError> {
+        let deadline = Instant::now() + CONNECT_DEADLINE;
+        let open = self.open_at_leisure(grant, session, deadline);
+        timeout_at(deadline, open).await.unwrap_or_else(|_| Err(BackendError::timeout()))
+    }
+
+    /// Whether the client's hello, rewritten, goes first.
+    pub fn wants_xpra_hello(&self) -> bool {
+        self.xpra
+    }
+
+    async fn open_at_leisure(
+        &self,
+        grant: &Grant,
+        session: &SessionFacts,
+        deadline: Instant,
+    ) -> Result<Opened, BackendError> {
+        let mut opened = match &self.kind {
+            Kind::Whoami => Opened::stream(whoami::answer(grant, session)?),
+            Kind::Unix(name) => Opened::stream(name.connect().await?),
+            Kind::Tcp(address) => Opened::stream(address.connect().await?),
+            Kind::Tls(address) => Opened::stream(address.connect(deadline.into_std()).await?),
+            Kind::Exec(program) => program.start(grant, session)?,
+        };
+        if self.proxy_protocol {
+            // First on the stream, before any byte of the client (S-82).
+            opened.stream.write_all(&proxy_protocol::header(grant, session)?).await?;
+            opened.stream.flush().await?;
+        }
+        Ok(opened)
+    }
+}
+
+impl FromStr for Backend {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        spec::parse(text)
+    }
+}
+
+/// The address, never the arguments of a program, which may hold secrets.
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let xpra = if self.xpra { "xpra+" } else { "" };
+        match &self.kind {
+            Kind::Whoami => f.write_str("builtin:whoami"),
+            Kind::Unix(name) => write!(f, "{xpra}unix:{name}"),
+            Kind::Tcp(address) => write!(f, "{xpra}tcp:{address}"),
+            Kind::Tls(address) => write!(f, "tls:{address}"),
+            Kind::Exec(program) => write!(f, "exec:{program}"),
+        }?;
+        if self.proxy_protocol { f.write_str(",proxy-protocol=v2") } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a backend could not be opened.
+///
+/// It prints what the client may be told, without paths or addresses (S-86).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendError {
+    public: &'static str,
+    cause: Cow<'static, str>,
+}
+
+impl BackendError {
+    /// The private cause, for the log. Text from a backend in it is escaped by who prints it.
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+
+    fn unavailable(cause: impl Into<Cow<'static, str>>) -> Self {
+        Self { public: "the service is not available, try again later", cause: cause.into() }
+    }
+
+    fn timeout() -> Self {
+        Self { public: "the service does not answer, try again later", cause: "connect deadline".into() }
+    }
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.public)
+    }
+}
+
+impl std::error::Error for BackendError {}
+
+impl From<std::io::Error> for BackendError {
+    fn from(error: std::io::Error) -> Self {
+        Self::unavailable(error.to_string())
+    }
+}
+
+/// What may stand before the first colon.
+const KINDS: [&str; 7] = ["builtin", "exec", "tcp", "tls", "unix", "xpra+tcp", "xpra+unix"];
+
+/// From the grant to an open stream, name resolution, TLS and header included (S-86).
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
