@@ -1,9 +1,9 @@
 //! Authentication in front of any daemon: the gateway, the client, and both ends as a library.
 #![deny(unsafe_code)]
 
+pub mod backend;
 pub mod config;
 pub mod connect;
-pub mod backend;
 pub mod error;
 pub mod gateway;
 pub mod handlers;
