@@ -8,8 +8,9 @@ use crate::{
     proto::peer::{Certificate, Peer},
 };
 
-/// The facts of a session. No secret is among them, and nothing that the client merely claims.
-pub(super) fn of(grant: &Grant, session: &SessionFacts) -> Value {
+/// The facts of a session as a JSON object, for a backend and for a client that asks who it is. No
+/// secret is among them, and nothing that the client merely claims.
+pub fn of(grant: &Grant, session: &SessionFacts) -> Value {
     let identity = grant.identity();
     let peer = grant.peer();
     let tls = peer

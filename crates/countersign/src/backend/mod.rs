@@ -31,6 +31,7 @@ mod whoami;
 
 use address::{HostPort, UnixName};
 pub use exec::Running;
+pub use facts::of as facts_of;
 
 use crate::{Grant, error::ConfigError, transport::Stream};
 

@@ -16,11 +16,11 @@ use tracing::{debug, warn};
 use super::{
     audit::{self, Decision},
     drive::{Acceptor, Admitted, Speech, XpraClient},
-    handover::{self, Ended},
+    handover::{self, Control, Ended},
 };
 use crate::{
     Grant, Peer,
-    backend::{Backend, BackendError, SessionFacts},
+    backend::{self, Backend, BackendError, Opened, SessionFacts},
     transport::{Listener, Stream},
 };
 
@@ -122,10 +122,10 @@ impl Door {
     /// asked something, or the daemon could not be reached.
     async fn hand_over(&self, admitted: Admitted, session: &str) -> Option<Ended> {
         let Admitted { grant, stream, speech } = admitted;
-        let facts = SessionFacts { id: session.to_owned() };
+        let facts = SessionFacts::new(session, transport(grant.peer()));
         match speech {
             Speech::Silent => match self.backend.open(&grant, &facts).await {
-                Ok(backend) => Some(handover::relay(stream, backend).await),
+                Ok(opened) => Some(relay(stream, opened).await),
                 Err(error) => {
                     self.unreachable(&error);
                     None
@@ -142,11 +142,10 @@ impl Door {
         client: XpraClient,
         facts: &SessionFacts,
     ) -> Option<Ended> {
-        let packets = self.backend.speaks_xpra();
+        let packets = self.backend.wants_xpra_hello();
         if client.hello().requests("info") && (client.wants_bytes() || !packets) {
-            // Whoever asks what there is, and no Xpra server is there to tell, is told who it is.
-            let caps = self.backend.describe(&grant, facts);
-            client.answer_info(stream, caps).await;
+            // Whoever asks what there is, where no Xpra server is to tell, is told who it is.
+            client.answer_info(stream, &backend::facts_of(&grant, facts)).await;
             return None;
         }
         if !packets && !client.wants_bytes() {
@@ -154,24 +153,44 @@ impl Door {
             client.dismiss(stream, &["session not found error", reason]).await;
             return None;
         }
-        let mut backend = match self.backend.open(&grant, facts).await {
-            Ok(backend) => backend,
+        let mut opened = match self.backend.open(&grant, facts).await {
+            Ok(opened) => opened,
             Err(error) => {
                 self.unreachable(&error);
-                client.dismiss(stream, &["connection error", error.public()]).await;
+                client.dismiss(stream, &["connection error", &error.to_string()]).await;
                 return None;
             }
         };
-        let prelude = if packets { client.forward(&mut backend).await } else { client.welcome(&mut stream).await };
+        let prelude = match packets {
+            true => client.forward(&mut opened.stream).await,
+            false => client.welcome(&mut stream).await,
+        };
         if let Err(error) = prelude {
             debug!(socket = self.name, "the session ended before it began: {error}");
             return None;
         }
-        Some(handover::relay(stream, backend).await)
+        Some(relay(stream, opened).await)
     }
 
     fn unreachable(&self, error: &BackendError) {
-        warn!(socket = self.name, "the daemon behind cannot be reached: {error}");
+        warn!(socket = self.name, "the daemon behind cannot be reached: {}", error.cause().escape_debug());
+    }
+}
+
+/// Passes the bytes on until the end; a program that serves the session lives as long.
+async fn relay(client: Stream, opened: Opened) -> Ended {
+    let Opened { stream, program } = opened;
+    let ended = handover::relay(client, stream, None, &Control::new()).await;
+    drop(program);
+    ended
+}
+
+/// What the client came over, in a word.
+fn transport(peer: &Peer) -> &'static str {
+    match (&peer.tls, peer.address()) {
+        (Some(_), _) => "tls",
+        (None, Some(_)) => "tcp",
+        (None, None) => "unix",
     }
 }
 

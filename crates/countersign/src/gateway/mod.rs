@@ -7,3 +7,8 @@
 pub mod audit;
 pub mod drive;
 pub mod handover;
+mod listen;
+mod serve;
+
+pub use listen::Door;
+pub use serve::{Gateway, Outcome, StartError};

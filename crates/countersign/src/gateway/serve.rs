@@ -48,7 +48,7 @@ impl Gateway {
         let mut prepared = Vec::new();
         for socket in &config.sockets {
             let acceptor = acceptor(socket, config, &mut certificates)?;
-            prepared.push((socket, acceptor, Arc::new(socket.backend.clone())));
+            prepared.push((socket, acceptor, Arc::new(socket.backend.parse::<Backend>()?)));
         }
         let mut inherited = inherited::sockets().map_err(StartError::Inherited)?;
         let mut doors = Vec::new();

@@ -153,6 +153,12 @@ fn parse_id(
     }
 }
 
+/// What this machine calls itself; `localhost` if it has no name that is text.
+pub fn host_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

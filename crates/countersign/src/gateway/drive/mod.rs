@@ -17,6 +17,7 @@ mod silent;
 mod tests;
 
 pub use packets::XpraClient;
+pub(super) use packets::random;
 
 use crate::{
     Chain, Grant, Peer, Refusal,

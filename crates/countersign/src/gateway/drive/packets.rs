@@ -64,8 +64,13 @@ impl XpraClient {
         part(&mut stream, &packet_bytes(&disconnect.packet(self.hello.encoder))).await;
     }
 
-    /// Tells who asks, in answer to an `info` request, and ends the connection.
-    pub async fn answer_info(&self, mut stream: Stream, caps: Caps) {
+    /// Answers an `info` request with a JSON object, and ends the connection.
+    pub async fn answer_info(&self, mut stream: Stream, facts: &serde_json::Value) {
+        let entries = facts.as_object().into_iter().flatten();
+        let caps = entries.fold(Caps::default(), |caps, (name, value)| match value_of(value) {
+            Value::Null => caps,
+            value => caps.with(name, value),
+        });
         // A client that left before it was told is not told again.
         let _ = self.reply(&mut stream, caps).await;
         part(&mut stream, &[]).await;
@@ -257,6 +262,23 @@ fn read_hello(hello: &mut Hello) -> ClientMessage {
     let response = hello.response.take();
     let hello = challenge::Hello::new(claim, offer).expecting_challenge(hello.expects_challenge);
     ClientMessage::Hello(Box::new(hello.with_response(response)))
+}
+
+/// JSON as a value of a packet. What is null is left out: not every encoder has a word for it.
+fn value_of(json: &serde_json::Value) -> Value {
+    match json {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(value) => Value::Bool(*value),
+        serde_json::Value::Number(number) => {
+            number.as_i64().map_or_else(|| Value::from(number.to_string().as_str()), Value::Int)
+        }
+        serde_json::Value::String(text) => Value::from(text.as_str()),
+        serde_json::Value::Array(items) => Value::List(items.iter().map(value_of).collect()),
+        serde_json::Value::Object(entries) => {
+            let some = entries.iter().filter(|(_, value)| !value.is_null());
+            Value::Dict(some.map(|(name, value)| (name.as_str().into(), value_of(value))).collect())
+        }
+    }
 }
 
 fn malformed(error: &WireError) -> ClientMessage {

@@ -1,0 +1,237 @@
+//! `countersign serve`, `check` and `explain`: a configuration, run, judged, or put into words.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use countersign::{
+    config::{
+        Config, Form, KEYS, Layers, Paths,
+        explain::{Visitor, explain, play},
+    },
+    gateway::{Gateway, StartError},
+    modules::Registry,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    logging,
+    report::{Exit, Report, print, print_json},
+};
+
+/// Run the gateway.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  countersign serve --bind=/run/app/door.sock,auth=peercred --backend=unix:/run/app/app.sock
+  countersign serve --bind-tcp='0.0.0.0:10000,auth=hosts,auth=file(filename=/etc/app/password)' \\
+                    --backend=tcp:127.0.0.1:5432
+  countersign serve --config /etc/countersign/countersign.toml
+
+Signals: TERM and INT stop accepting and wait for the sessions (a second one ends them at once).
+Exit codes: 0 ended by itself, 1 sessions were cut, 2 usage, 69 an address cannot be listened on,
+77 no permission, 78 configuration.")]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    /// Judge the configuration, open nothing, and exit.
+    #[arg(long)]
+    check_config: bool,
+    /// Log a category at debug level: auth, all, or a log target.
+    #[arg(short = 'd', long = "debug", value_name = "CATEGORY")]
+    debug: Vec<String>,
+}
+
+/// Judge a configuration without opening a socket.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  countersign check
+  countersign check --effective --json
+  countersign check --bind-tcp=:10000,auth=env")]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    /// Print every value with where it came from. Secrets show as <set>.
+    #[arg(long)]
+    effective: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Say in words what each socket lets in, and why.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  countersign explain --config countersign.toml
+  countersign explain --as alice@192.0.2.7
+  countersign explain --as alice@local --json")]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    /// Play one client: USER@ADDRESS, or USER@local for a program of this machine.
+    #[arg(long = "as", value_name = "CLIENT")]
+    visitor: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Every setting of the configuration as a flag, from the one table of names.
+#[derive(Debug)]
+struct GatewayArgs {
+    config: Option<PathBuf>,
+    given: Vec<(&'static str, String)>,
+}
+
+pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
+    let (config, _) = args.gateway.read()?;
+    logging::start(Some(&config.log), &args.debug);
+    if args.check_config {
+        print("the configuration is fine\n")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for socket in &config.sockets {
+        for warning in &socket.warnings {
+            tracing::warn!(socket = socket.label(), "{}: {warning}", socket.label());
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let gateway = Gateway::open(&config).await?;
+        for (name, address) in gateway.sockets() {
+            tracing::info!(socket = name, "listening on {address}");
+        }
+        let (stop, now) = end_signals()?;
+        match gateway.run(stop, now).await.cut {
+            0 => Ok(ExitCode::SUCCESS),
+            cut => Err(Report::new(Exit::Failure, format!("{cut} sessions were cut: they did not end in time"))),
+        }
+    })
+}
+
+pub(crate) fn check(args: &CheckArgs) -> Result<(), Report> {
+    let (config, layers) = args.gateway.read()?;
+    if args.effective {
+        let rows = layers.effective(&Registry::builtin());
+        if args.json {
+            return print_json(&rows);
+        }
+        return rows.iter().try_for_each(|row| print(&format!("{} = {}  # {}\n", row.key, row.value, row.origin)));
+    }
+    let reports = explain(&config, &Registry::builtin());
+    if args.json {
+        return print_json(&reports);
+    }
+    for report in &reports {
+        for warning in &report.warnings {
+            eprintln!("warning: {}: {warning}", report.socket);
+        }
+    }
+    print("the configuration is fine\n")
+}
+
+pub(crate) fn explain_config(args: &ExplainArgs) -> Result<(), Report> {
+    let visitor: Option<Visitor> = args.visitor.as_deref().map(str::parse).transpose()?;
+    let (config, _) = args.gateway.read()?;
+    match visitor {
+        Some(visitor) => show(&play(&config, &visitor), args.json),
+        None => show(&explain(&config, &Registry::builtin()), args.json),
+    }
+}
+
+fn show<R: serde::Serialize + std::fmt::Display>(reports: &[R], json: bool) -> Result<(), Report> {
+    if json {
+        return print_json(&reports);
+    }
+    let texts: Vec<String> = reports.iter().map(ToString::to_string).collect();
+    print(&texts.join("\n"))
+}
+
+/// TERM or INT, and a second one of either.
+fn end_signals() -> Result<(impl Future<Output = ()>, impl Future<Output = ()>), Report> {
+    let listen = || -> std::io::Result<_> {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(async move {
+            tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
+        })
+    };
+    let first = listen()?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let second = async move {
+        let mut next = async || tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} };
+        next().await;
+        next().await;
+    };
+    Ok((first, second))
+}
+
+impl GatewayArgs {
+    /// The configuration of files, environment and these flags.
+    fn read(&self) -> Result<(Config, Layers), Report> {
+        let paths = Paths::system()?;
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let mut layers = Config::layers(self.config.as_deref(), &paths, environment)?;
+        for (flag, value) in &self.given {
+            layers.flag(flag, value)?;
+        }
+        Ok((Config::new(&layers, &Registry::builtin(), &paths)?, layers))
+    }
+}
+
+impl Args for GatewayArgs {
+    fn augment_args(command: Command) -> Command {
+        let config = Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help("Read this file instead of the usual ones");
+        KEYS.iter().fold(command.arg(config), |command, key| {
+            let mut help = capitalised(key.help);
+            if !key.default.is_empty() {
+                help.push_str(&format!(" [default: {}]", key.default));
+            }
+            let arg = Arg::new(key.flag).long(key.flag).value_name(key.value).help(help);
+            let arg = if key.flag == "bind-ssl" { arg.visible_alias("bind-tls") } else { arg };
+            command.arg(arg.action(match key.form {
+                Form::List | Form::Chain => ArgAction::Append,
+                _ => ArgAction::Set,
+            }))
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for GatewayArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = KEYS.iter().flat_map(|key| {
+            let values = matches.get_many::<String>(key.flag).into_iter().flatten();
+            values.map(|value| (key.flag, value.clone()))
+        });
+        Ok(Self { config: matches.get_one("config").cloned(), given: given.collect() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl From<StartError> for Report {
+    fn from(error: StartError) -> Self {
+        let exit = match &error {
+            StartError::Config(_) => Exit::Config,
+            StartError::Bind(bind) if bind.kind() == std::io::ErrorKind::PermissionDenied => Exit::Refused,
+            _ => Exit::Unavailable,
+        };
+        let fix = error.fix().to_owned();
+        Self::new(exit, error).fix(fix)
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
