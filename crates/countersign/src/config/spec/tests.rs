@@ -145,6 +145,18 @@ fn the_nearest_right_name_is_told_and_what_is_no_name_is_not_repeated() {
 }
 
 #[test]
+fn the_example_of_every_module_is_read_in_both_places() {
+    let registry = Registry::builtin();
+    for module in registry.modules() {
+        let example = module.example();
+        let spec = ModuleSpec::parse(example, &registry).unwrap();
+        assert_eq!(spec.name(), module.name(), "{example}");
+        let socket = SocketSpec::parse(&format!("/a,auth={example}"), &registry).unwrap();
+        assert_eq!(socket.auth(), [spec], "{example}");
+    }
+}
+
+#[test]
 fn s_088_a_spec_prints_without_the_values_of_its_modules() {
     let spec = SocketSpec::parse(
         ":1,backend=exec:run --token=x,mode=600,auth=password(value=x,prompt=y)",
