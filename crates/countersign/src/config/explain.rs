@@ -12,7 +12,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Accepts, Config, Kind, Protocol, SocketConfig, address, chain, spec::masked_backend};
+use super::{Accepts, Config, Kind, Protocol, SocketConfig, address, chain};
 use crate::{
     Claim, Peer, Verifier,
     error::ConfigError,
@@ -61,7 +61,7 @@ impl SocketReport {
             carries: carries(socket),
             lets_in: lets_in(socket),
             links,
-            backend: masked_backend(&socket.backend).into_owned(),
+            backend: socket.backend.to_string(),
             warnings: socket.warnings.iter().map(ToString::to_string).collect(),
         }
     }

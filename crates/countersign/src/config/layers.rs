@@ -9,9 +9,9 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{
-    file,
+    backends, file,
     socket::{Kind, NOT_YET},
-    spec::{ModuleSpec, SocketSpec, canonical, masked_backend},
+    spec::{ModuleSpec, SocketSpec, canonical},
 };
 use crate::{
     error::{ConfigError, nearest},
@@ -88,7 +88,7 @@ impl Layers {
             }
         }
         for (name, backend) in &self.backends {
-            row(format!("backends.{name}"), masked_backend(&backend.text).into_owned(), &backend.origin);
+            row(format!("backends.{name}"), backends::masked(&backend.text).into_owned(), &backend.origin);
         }
         for (position, socket) in self.sockets.iter().enumerate() {
             for (name, value, origin) in socket.rows(registry) {
@@ -195,7 +195,7 @@ impl SocketTable {
         let mut rows = vec![(self.kind.key(), masked_socket(&self.bind.text, registry), &self.bind.origin)];
         for (name, value) in &self.options {
             let text =
-                if name == "backend" { masked_backend(&value.text) } else { value.text.as_str().into() };
+                if name == "backend" { backends::masked(&value.text) } else { value.text.as_str().into() };
             rows.push((name, text.into_owned(), &value.origin));
         }
         rows.extend(self.auth.iter().map(|auth| ("auth", masked_module(&auth.text, registry), &auth.origin)));
@@ -300,7 +300,7 @@ impl Key {
         match self.form {
             Form::Chain => masked_module(text, registry),
             Form::List => masked_socket(text, registry),
-            Form::One if self.name == "backend" => masked_backend(text).into_owned(),
+            Form::One if self.name == "backend" => backends::masked(text).into_owned(),
             Form::One => text.to_owned(),
         }
     }

@@ -11,13 +11,14 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::HashSet,
     ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 mod address;
+mod backends;
 mod chain;
 pub mod explain;
 mod file;
@@ -27,6 +28,7 @@ mod socket;
 mod spec;
 mod warning;
 
+use backends::Backends;
 use layers::Written;
 pub use layers::{Effective, Form, KEYS, Key, Layers, Origin};
 pub use paths::Paths;
@@ -62,17 +64,16 @@ impl Config {
     /// The first thing that is wrong, with the place it was written at.
     pub fn new(layers: &Layers, registry: &Registry, paths: &Paths) -> Result<Self, ConfigError> {
         let limits = Limits::read(layers)?;
-        let backends = Backends::read(layers);
+        let backends = Backends::read(layers)?;
         let tls = tls(layers)?;
-        let backend = backends.default(layers)?;
         let common = Common {
             paths,
-            backend: &backend,
+            backends: &backends,
             tls: &tls,
             handshake_timeout: limits.handshake_timeout,
             login_timeout: limits.login_timeout,
         };
-        let sockets = Sockets { layers, registry, common: &common, backends: &backends }.read()?;
+        let sockets = Sockets { layers, registry, common: &common }.read()?;
         let state_dir = one(layers, "state-dir", |options, key| match options.take(key)? {
             Some(path) if path.is_empty() => Err(options.error(key, "it is empty", "write a path")),
             path => Ok(path.map_or_else(|| paths.state_dir.clone(), |path| PathBuf::from(path.as_str()))),
@@ -194,44 +195,11 @@ pub enum LogFormat {
     Json,
 }
 
-/// The backends that have names.
-struct Backends<'a> {
-    named: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'a> Backends<'a> {
-    fn read(layers: &'a Layers) -> Self {
-        let named = layers.backends.iter().map(|(name, written)| (name.as_str(), written.text.as_str()));
-        Self { named: named.collect() }
-    }
-
-    fn default(&self, layers: &Layers) -> Result<String, ConfigError> {
-        match layers.all("backend").first() {
-            None => Ok("builtin:whoami".to_owned()),
-            Some(written) => self.find(&written.text).map_err(|error| written.origin.told(error)),
-        }
-    }
-
-    /// The backend that a text means: a name, or a backend itself, which has a colon.
-    fn find(&self, text: &str) -> Result<String, ConfigError> {
-        match self.named.get(spec::canonical(text).as_str()) {
-            Some(backend) => Ok((*backend).to_owned()),
-            None if text.contains(':') => Ok(text.to_owned()),
-            None => Err(ConfigError::new(
-                "option backend",
-                "it is neither a backend nor the name of one",
-                "write unix:PATH, tcp:HOST:PORT, tls:HOST:PORT, exec:COMMAND, builtin:whoami or a name from [backends]",
-            )),
-        }
-    }
-}
-
 /// All sockets on their way from text to values.
 struct Sockets<'a> {
     layers: &'a Layers,
     registry: &'a Registry,
     common: &'a Common<'a>,
-    backends: &'a Backends<'a>,
 }
 
 impl Sockets<'_> {
@@ -313,7 +281,6 @@ impl Sockets<'_> {
         let secret = modules.iter().find(holds_secret).filter(|_| exposed).map(ModuleSpec::name);
         let draft = Draft { kind, spec, switch: &switch.modules, common: self.common };
         let Some(mut socket) = SocketConfig::resolve(draft, self.registry)? else { return Ok(None) };
-        socket.backend = self.backends.find(&socket.backend)?;
         socket.warnings.extend(secret.map(Warning::SecretInArgument));
         Ok(Some(socket))
     }

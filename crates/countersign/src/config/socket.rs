@@ -5,12 +5,15 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    address, chain,
+    address,
+    backends::Backends,
+    chain,
     paths::Paths,
     spec::{ModuleSpec, SocketSpec},
     warning::{Audience, Warning},
 };
 use crate::{
+    backend::Backend,
     error::ConfigError,
     modules::{OptionSpec, Options, Registry},
     proto::Chain,
@@ -30,8 +33,8 @@ pub struct SocketConfig {
     pub name: Option<String>,
     /// Who gets in, whatever the wire becomes (S-66).
     pub chain: Arc<Chain>,
-    /// The daemon behind it: a text for a backend or the name of one in `[backends]`.
-    pub backend: String,
+    /// The daemon behind it.
+    pub backend: Backend,
     /// What is spoken on it.
     pub protocol: Protocol,
     /// Which wires it takes.
@@ -95,9 +98,7 @@ impl SocketConfig {
         let socket = Self {
             name: name(&mut options)?,
             chain: Arc::new(chain),
-            backend: options
-                .take("backend")?
-                .map_or_else(|| common.backend.to_owned(), |text| text.to_string()),
+            backend: common.backends.find(options.take("backend")?.as_ref().map(|text| text.as_str()))?,
             protocol,
             tls: TlsOptions::take(&mut options, common.tls)?,
             handshake_timeout: timeout(&mut options, "handshake-timeout", common.handshake_timeout)?,
@@ -125,7 +126,7 @@ pub(super) struct Draft<'a> {
 /// What a socket has unless it says otherwise.
 pub(super) struct Common<'a> {
     pub(super) paths: &'a Paths,
-    pub(super) backend: &'a str,
+    pub(super) backends: &'a Backends<'a>,
     pub(super) tls: &'a TlsOptions,
     pub(super) handshake_timeout: Duration,
     pub(super) login_timeout: Duration,

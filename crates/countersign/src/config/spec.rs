@@ -12,7 +12,7 @@ use std::{borrow::Cow, fmt};
 
 use zeroize::Zeroizing;
 
-use super::socket::SOCKET_OPTIONS;
+use super::{backends, socket::SOCKET_OPTIONS};
 use crate::{
     error::{ConfigError, nearest},
     modules::{COMMON_OPTIONS, Module, Options, Registry},
@@ -99,7 +99,7 @@ impl fmt::Display for SocketSpec {
         f.write_str(&self.address)?;
         for (key, value) in &self.settings {
             // A backend may be a command with a password among its words.
-            let value = if *key == "backend" { masked_backend(value) } else { value.as_str().into() };
+            let value = if *key == "backend" { backends::masked(value) } else { value.as_str().into() };
             write!(f, ",{key}={value}")?;
         }
         self.auth.iter().try_for_each(|module| write!(f, ",auth={module}"))
@@ -180,14 +180,6 @@ impl fmt::Display for ModuleSpec {
 impl fmt::Debug for ModuleSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ModuleSpec({self})")
-    }
-}
-
-/// A backend's text without the words of a command, of which one may be a secret.
-pub(super) fn masked_backend(text: &str) -> Cow<'_, str> {
-    match text.split_once(':') {
-        Some(("exec", _)) => "exec:<set>".into(),
-        _ => text.into(),
     }
 }
 

@@ -193,6 +193,12 @@ fn s_088_no_error_and_no_output_repeats_a_value() {
         format!("{CANARY}=x"),
         format!("mode={CANARY},mode={CANARY}"),
         format!("backend={CANARY}"),
+        format!("backend={CANARY}:x"),
+        format!("backend=exec:{CANARY}"),
+        format!("backend=tcp:{CANARY}"),
+        format!("backend=\"exec:/bin/x a,{CANARY}\""),
+        format!("backend=\"exec:/bin/x a,{CANARY}=b\""),
+        format!("backend=\"tls:h:1,pin={CANARY}\""),
         CANARY.to_owned(),
     ]);
     let mut errors = Vec::new();
@@ -305,12 +311,12 @@ fn the_options_of_a_socket_become_its_values() {
     let [unix, tcp, plain] = &config.sockets[..] else { panic!("three sockets") };
     assert_eq!((unix.unix.mode, unix.unix.owner, unix.unix.group), (0o640, Some(0), Some(0)));
     assert_eq!(
-        (unix.label().as_str(), unix.protocol, unix.backend.as_str()),
+        (unix.label().as_str(), unix.protocol, &*unix.backend.to_string()),
         ("web", Protocol::Xpra, "tcp:h:1")
     );
     assert_eq!((unix.login_timeout.as_secs(), unix.handshake_timeout.as_secs()), (5, 2));
     assert_eq!(
-        (tcp.accepts, tcp.tls.allow_tls12, tcp.backend.as_str()),
+        (tcp.accepts, tcp.tls.allow_tls12, &*tcp.backend.to_string()),
         (Accepts::PlainAndTls, true, "unix:/run/app")
     );
     assert_eq!(tcp.tls.key.as_deref(), Some(Path::new("/k")));
@@ -338,6 +344,7 @@ fn options_of_a_socket_that_are_wrong_or_of_no_use_to_it_are_errors() {
         "bind=/a,login-timeout=never",
         "bind=/a,login-timeout=2d",
         "bind=/a,backend=dbb",
+        "bind=/a,backend=tpc:h:1",
         "bind-tcp=:1,mode=600",
         "bind-tcp=:1,protocols=ws",
         "bind-tcp=:1,protocols=\"\"",

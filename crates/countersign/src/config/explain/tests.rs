@@ -7,7 +7,7 @@ fn config() -> Config {
     flags(&[
         "bind=/run/app.sock,mode=660",
         "bind-tcp=127.0.0.1:1",
-        &format!("bind-tcp=*:2,name=web,require-tls=yes,backend=exec:run {CANARY},auth=hosts,auth=file(filename={CANARY},username=app)"),
+        &format!("bind-tcp=*:2,name=web,require-tls=yes,backend=exec:/bin/run {CANARY},auth=hosts,auth=file(filename={CANARY},username=app)"),
         "bind-tcp=*:3,auth=fail,auth=pam",
         "bind-ssl=[::]:4,auth=peercred,auth=env(username=bob,verify-username=yes)",
     ])
@@ -41,7 +41,7 @@ fn s_067_s_088_a_report_says_who_gets_in_and_repeats_no_value() {
       1. hosts: stands in for the real one; asks nothing
       2. file: stands in for the real one; asks for a proof of the secret; always
          checks app
-      backend: exec:<set>
+      backend: exec:/bin/run
     tcp:0.0.0.0:3
       carries: TCP in the clear and TLS, under one chain; the first bytes tell the
                protocol

@@ -55,9 +55,9 @@ auth = "peercred"
 fn a_whole_file_becomes_a_configuration() {
     let config = toml(WHOLE).unwrap();
     let [unix, first, second, third] = &config.sockets[..] else { panic!("four sockets") };
-    assert_eq!((modules(unix), unix.backend.as_str()), (vec!["peercred"], "unix:/run/app.sock"));
+    assert_eq!((modules(unix), &*unix.backend.to_string()), (vec!["peercred"], "unix:/run/app.sock"));
     assert_eq!((modules(first), modules(second)), (vec!["file"], vec!["hosts", "file"]));
-    assert_eq!((modules(third), third.backend.as_str()), (vec!["hosts", "env"], "tcp:127.0.0.1:5432"));
+    assert_eq!((modules(third), &*third.backend.to_string()), (vec!["hosts", "env"], "tcp:127.0.0.1:5432"));
     assert!(third.require_tls() && !second.require_tls());
     assert_eq!(config.state_dir, Path::new("/srv/state"));
     assert_eq!(config.limits.handshake_timeout.as_secs(), 4);
@@ -80,7 +80,7 @@ fn a_flag_wins_over_the_environment_and_the_environment_over_files_in_any_order(
         ("COUNTERSIGN_LOG", "trace"),
     ];
     environment(&mut layers, &variables).unwrap();
-    file(&mut layers, "a", "bind = '/file'\nauth = 'none'\nbackend = 'db'\nlimits.login-timeout = '1s'\nlimits.drain-timeout = 1\nlimits.handshake-timeout = 1\nbackends.db = 'unix:/file'\nlog.level = 'off'").unwrap();
+    file(&mut layers, "a", "bind = '/file'\nauth = 'none'\nbackend = 'DB'\nlimits.login-timeout = '1s'\nlimits.drain-timeout = 1\nlimits.handshake-timeout = 1\nbackends.db = 'unix:/file'\nlog.level = 'off'").unwrap();
     layers.flag("state-dir", "/flag").unwrap();
     let config = config(&layers);
     let seconds = [config.limits.login_timeout, config.limits.drain_timeout, config.limits.handshake_timeout];
@@ -88,7 +88,7 @@ fn a_flag_wins_over_the_environment_and_the_environment_over_files_in_any_order(
     assert_eq!(config.sockets[0].address.to_string(), "unix:/env");
     assert_eq!(modules(&config.sockets[0]), ["peercred", "file"]);
     assert_eq!(
-        (config.state_dir.as_path(), config.sockets[0].backend.as_str()),
+        (config.state_dir.as_path(), &*config.sockets[0].backend.to_string()),
         (Path::new("/flag"), "unix:/env")
     );
     assert_eq!(config.log.level, "trace");
@@ -181,9 +181,9 @@ fn errors_of_values_name_the_place_they_were_written_at() {
 #[test]
 fn s_088_the_effective_settings_tell_where_each_came_from_and_no_secret() {
     let mut layers = Layers::default();
-    file(&mut layers, "c", &format!("bind-tcp = ['*:1,auth=password(value={CANARY})', '*:2,auth=password({CANARY}']\nbackends.x = 'exec:a {CANARY}'\n[[socket]]\nbind = '/a'\nauth = 'password:value={CANARY}'\nbackend = 'exec:{CANARY}'")).unwrap();
+    file(&mut layers, "c", &format!("bind-tcp = ['*:1,auth=password(value={CANARY})', '*:2,auth=password({CANARY}']\nbackends.x = 'exec:/bin/a {CANARY}'\n[[socket]]\nbind = '/a'\nauth = 'password:value={CANARY}'\nbackend = 'exec:{CANARY}'")).unwrap();
     environment(&mut layers, &[("COUNTERSIGN_TCP_AUTH", &format!("password(value={CANARY})"))]).unwrap();
-    layers.flag("backend", &format!("exec:a {CANARY}")).unwrap();
+    layers.flag("backend", &format!("exec:/bin/a {CANARY}")).unwrap();
     let rows: Vec<String> = layers
         .effective(&registry())
         .into_iter()
@@ -193,12 +193,12 @@ fn s_088_the_effective_settings_tell_where_each_came_from_and_no_secret() {
         "bind-tcp = *:1,auth=password(value=<set>) (c:1:13)",
         "bind-tcp = <set> (c:1:56)",
         "tcp-auth = password(value=<set>) (COUNTERSIGN_TCP_AUTH)",
-        "backend = exec:<set> (--backend)",
+        "backend = exec:/bin/a (--backend)",
         "limits.login-timeout = 120s (default)",
-        "backends.x = exec:<set> (c:2:14)",
+        "backends.x = exec:/bin/a (c:2:14)",
         "socket[0].bind = /a (c:4:8)",
         "socket[0].auth = password(value=<set>) (c:5:8)",
-        "socket[0].backend = exec:<set> (c:6:11)",
+        "socket[0].backend = <set> (c:6:11)",
     ] {
         assert!(rows.iter().any(|other| other == row), "{row} not in {rows:#?}");
     }

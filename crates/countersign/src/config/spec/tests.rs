@@ -159,11 +159,11 @@ fn the_example_of_every_module_is_read_in_both_places() {
 #[test]
 fn s_088_a_spec_prints_without_the_values_of_its_modules() {
     let spec = SocketSpec::parse(
-        ":1,backend=exec:run --token=x,mode=600,auth=password(value=x,prompt=y)",
+        ":1,backend=exec:/bin/run --token=x,mode=600,auth=password(value=x,prompt=y)",
         &registry(),
     );
     let spec = spec.unwrap();
-    assert_eq!(spec.to_string(), ":1,backend=exec:<set>,mode=600,auth=password(value=<set>, prompt=<set>)");
+    assert_eq!(spec.to_string(), ":1,backend=exec:/bin/run,mode=600,auth=password(value=<set>, prompt=<set>)");
     assert_eq!(format!("{spec:?}"), format!("SocketSpec({spec})"));
     assert_eq!(format!("{:?}", spec.auth()[0]), "ModuleSpec(password(value=<set>, prompt=<set>))");
 }
