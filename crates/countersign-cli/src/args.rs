@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{connect, generate, info, modules, report::Report, users};
+use crate::{connect, generate, info, modules, report::Report, serve, tryout, users};
 
 /// Authentication in front of any daemon.
 #[derive(Debug, Parser)]
@@ -16,10 +16,14 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::ServeArgs),
+    Check(serve::CheckArgs),
+    Explain(serve::ExplainArgs),
     Connect(connect::ConnectArgs),
     Info(info::InfoArgs),
     Users(users::UsersArgs),
     Modules(modules::ModulesArgs),
+    Try(tryout::TryArgs),
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
 }
@@ -27,10 +31,14 @@ enum Command {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Report> {
         match self.command {
+            Command::Serve(args) => serve::serve(&args),
+            Command::Check(args) => serve::check(&args).map(|()| ExitCode::SUCCESS),
+            Command::Explain(args) => serve::explain_config(&args).map(|()| ExitCode::SUCCESS),
             Command::Connect(args) => connect::run(args).map(|()| ExitCode::SUCCESS),
             Command::Info(args) => info::run(args).map(|()| ExitCode::SUCCESS),
             Command::Users(args) => users::run(args).map(|()| ExitCode::SUCCESS),
             Command::Modules(args) => modules::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Try(args) => tryout::run(&args),
             Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         }
     }

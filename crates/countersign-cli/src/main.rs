@@ -5,9 +5,12 @@ mod args;
 mod connect;
 mod generate;
 mod info;
+mod logging;
 mod login;
 mod modules;
 mod report;
+mod serve;
+mod tryout;
 mod users;
 
 use std::process::ExitCode;

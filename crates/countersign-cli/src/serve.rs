@@ -83,7 +83,7 @@ struct GatewayArgs {
 
 pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
     let (config, _) = args.gateway.read()?;
-    logging::start(Some(&config.log), &args.debug);
+    logging::start(&config.log, &args.debug);
     if args.check_config {
         print("the configuration is fine\n")?;
         return Ok(ExitCode::SUCCESS);
@@ -102,7 +102,9 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
         let (stop, now) = end_signals()?;
         match gateway.run(stop, now).await.cut {
             0 => Ok(ExitCode::SUCCESS),
-            cut => Err(Report::new(Exit::Failure, format!("{cut} sessions were cut: they did not end in time"))),
+            cut => {
+                Err(Report::new(Exit::Failure, format!("{cut} sessions were cut: they did not end in time")))
+            }
         }
     })
 }
@@ -114,7 +116,9 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Report> {
         if args.json {
             return print_json(&rows);
         }
-        return rows.iter().try_for_each(|row| print(&format!("{} = {}  # {}\n", row.key, row.value, row.origin)));
+        return rows
+            .iter()
+            .try_for_each(|row| print(&format!("{} = {}  # {}\n", row.key, row.value, row.origin)));
     }
     let reports = explain(&config, &Registry::builtin());
     if args.json {
@@ -168,9 +172,7 @@ impl GatewayArgs {
     /// The configuration of files, environment and these flags.
     fn read(&self) -> Result<(Config, Layers), Report> {
         let paths = Paths::system()?;
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        let mut layers = Config::layers(self.config.as_deref(), &paths, environment)?;
+        let mut layers = Config::layers(self.config.as_deref(), &paths, std::env::vars_os())?;
         for (flag, value) in &self.given {
             layers.flag(flag, value)?;
         }

@@ -55,7 +55,8 @@ pub(crate) fn run(args: &TryArgs) -> Result<ExitCode, Report> {
     let (stop, stopped) = oneshot::channel::<()>();
     let ended = async { stopped.await.unwrap_or_default() };
     let running = runtime.spawn(gateway.run(ended, std::future::ready(())));
-    let failed = if args.script { script(folder.path(), &ways)? } else { show(folder.path(), &ways, &runtime)? };
+    let failed =
+        if args.script { script(folder.path(), &ways)? } else { show(folder.path(), &ways, &runtime)? };
     let _ = stop.send(());
     let _ = runtime.block_on(running);
     match failed {
@@ -80,7 +81,11 @@ fn prepare(folder: &Path) -> Result<Config, Report> {
         ("bind-tcp", format!("127.0.0.1:0,auth=file(filename=\"{}\")", at("password"))),
         (
             "bind-ssl",
-            format!("127.0.0.1:0,auth=sqlite(filename=\"{}\"),auth=file(filename=\"{}\")", at("users.db"), at("password")),
+            format!(
+                "127.0.0.1:0,auth=sqlite(filename=\"{}\"),auth=file(filename=\"{}\")",
+                at("users.db"),
+                at("password")
+            ),
         ),
         ("backend", "builtin:whoami".to_owned()),
     ] {
@@ -114,19 +119,19 @@ fn ways(folder: &Path, gateway: &Gateway) -> Result<Vec<Way>, Report> {
     Ok(vec![
         way("your own account, told by the kernel (peercred)", &["info", &owner], 0, "peercred"),
         connect,
-        way(
-            "a password, on TCP",
-            &["info", &tcp_alice, "--password-file", &password],
-            0,
-            "hmac+sha512",
-        ),
+        way("a password, on TCP", &["info", &tcp_alice, "--password-file", &password], 0, "hmac+sha512"),
         way(
             "the same socket in TLS, which any client may start",
             &["info", &tls_upgrade, "--password-file", &password, "--trust-on-first-use"],
             0,
             "TLSv1.3",
         ),
-        way("the wrong password", &["info", &tcp_alice, "--password-file", &alice], 77, "authentication failed"),
+        way(
+            "the wrong password",
+            &["info", &tcp_alice, "--password-file", &alice],
+            77,
+            "authentication failed",
+        ),
         way("no password at all", &["info", &tcp_alice], 79, "help"),
         way(
             "a chain of two on TLS: alice's own password, then the shared one",
@@ -178,7 +183,8 @@ fn show(folder: &Path, ways: &[Way], runtime: &tokio::runtime::Runtime) -> Resul
 
 /// A way as it can be pasted.
 fn line(way: &Way) -> String {
-    let program = std::env::current_exe().map_or_else(|_| "countersign".into(), |path| path.display().to_string());
+    let program =
+        std::env::current_exe().map_or_else(|_| "countersign".into(), |path| path.display().to_string());
     let mut line = match way.input {
         Some(input) => format!("echo {} | {program}", input.trim_end()),
         None => program,

@@ -29,7 +29,8 @@ impl<'a> Backends<'a> {
         }
         let mut backends = Self { named, default: Backend::whoami() };
         if let Some(written) = layers.all("backend").first() {
-            backends.default = backends.find(Some(&written.text)).map_err(|error| written.origin.told(error))?;
+            backends.default =
+                backends.find(Some(&written.text)).map_err(|error| written.origin.told(error))?;
         }
         Ok(backends)
     }

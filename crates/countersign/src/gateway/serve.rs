@@ -10,7 +10,6 @@ use tokio::{
 
 use super::{Door, drive::Acceptor};
 use crate::{
-    backend::Backend,
     config::{Accepts, Config, SocketConfig, TlsOptions},
     error::ConfigError,
     proto::server::Settings,
@@ -48,7 +47,7 @@ impl Gateway {
         let mut prepared = Vec::new();
         for socket in &config.sockets {
             let acceptor = acceptor(socket, config, &mut certificates)?;
-            prepared.push((socket, acceptor, Arc::new(socket.backend.parse::<Backend>()?)));
+            prepared.push((socket, acceptor, Arc::new(socket.backend.clone())));
         }
         let mut inherited = inherited::sockets().map_err(StartError::Inherited)?;
         let mut doors = Vec::new();

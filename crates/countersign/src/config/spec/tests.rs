@@ -163,7 +163,10 @@ fn s_088_a_spec_prints_without_the_values_of_its_modules() {
         &registry(),
     );
     let spec = spec.unwrap();
-    assert_eq!(spec.to_string(), ":1,backend=exec:/bin/run,mode=600,auth=password(value=<set>, prompt=<set>)");
+    assert_eq!(
+        spec.to_string(),
+        ":1,backend=exec:/bin/run,mode=600,auth=password(value=<set>, prompt=<set>)"
+    );
     assert_eq!(format!("{spec:?}"), format!("SocketSpec({spec})"));
     assert_eq!(format!("{:?}", spec.auth()[0]), "ModuleSpec(password(value=<set>, prompt=<set>))");
 }
