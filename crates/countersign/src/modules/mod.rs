@@ -76,9 +76,10 @@ impl Registry {
         Self { modules: MODULES.to_vec() }
     }
 
-    /// The same registry with one more. It takes precedence over a builtin of the same name.
+    /// The same registry with one more. It takes the place of a builtin of the same name.
     #[must_use]
     pub fn with(mut self, module: &'static dyn Module) -> Self {
+        self.modules.retain(|other| other.name() != module.name());
         self.modules.insert(0, module);
         self
     }
