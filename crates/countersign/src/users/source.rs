@@ -97,3 +97,41 @@ fn find(accounts: &impl Accounts, claim: &Claim) -> Result<Vec<Account>, Refusal
     let found = accounts.find(name)?;
     if found.is_empty() { Err(Refusal::unknown_user()) } else { Ok(found) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// `alice` is known, everybody else is not.
+    struct Alice(Secret);
+
+    impl Accounts for Alice {
+        fn find(&self, name: &Username) -> Result<Vec<Account>, Refusal> {
+            if name.as_str() != "alice" {
+                return Ok(Vec::new());
+            }
+            let row = Row { verifier: Some(Secret::new(self.0.expose())), ..Row::default() };
+            Ok(vec![Account::from_row(&row, name.clone()).map_err(Refusal::module_failed)?])
+        }
+    }
+
+    #[test]
+    fn s_026_an_unknown_name_costs_the_hashing_of_a_wrong_password() {
+        let verifier = Secrets::derive(&Secret::new("secret"), true).unwrap().to_verifier().unwrap();
+        let module = ByPassword(Alice(Secret::new(verifier.as_bytes())));
+        let time = |name: &str| {
+            let since = Instant::now();
+            let claim = Claim::named(name).unwrap();
+            assert!(module.check(&Peer::unix(None), &claim, &Secret::new("wrong")).is_err());
+            since.elapsed()
+        };
+        // The least of several is the work itself, without what else the machine does.
+        let least = |name| (0..12).map(|_| time(name)).min().unwrap_or(Duration::ZERO);
+        let (known, unknown, nameless) = (least("alice"), least("bob"), least(""));
+        for other in [unknown, nameless] {
+            assert!(other > known / 2 && other < known * 2, "{known:?} {unknown:?} {nameless:?}");
+        }
+    }
+}
