@@ -6,6 +6,7 @@
 
 mod allow;
 mod env;
+mod exec;
 mod fail;
 mod file;
 mod hosts;
@@ -166,6 +167,7 @@ const MODULES: &[&dyn Module] = &[
     // One line each, so that a new entry is one line of a change.
     &allow::Allow,
     &env::Env,
+    &exec::Exec,
     &fail::Fail,
     &file::File,
     &hosts::Hosts,

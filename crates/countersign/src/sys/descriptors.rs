@@ -1,42 +1,64 @@
-//! Keeps descriptors out of programs that are started. Called by `exec:` backends.
+//! What a child process is not given: the descriptors of its parent.
+//!
+//! Called by the modules that start a program.
 #![allow(unsafe_code)]
 
 use std::{io, os::unix::process::CommandExt, process::Command};
 
-/// Makes the program start with its standard streams and no other descriptor, wherever the others came
-/// from: this process may have inherited some that nobody marked (S-84).
-pub fn close_others_in(command: &mut Command) {
-    // SAFETY: `close_others` makes system calls only; it neither allocates nor locks, so it may run
-    // between fork and exec of a process with threads (signal-safety(7)).
-    unsafe { command.pre_exec(close_others) };
+/// Lets the child have its standard input, output and error, and nothing else that is open here (S-74).
+///
+/// Our own descriptors close themselves on exec. This is for those that the gateway inherited, or that
+/// a library opened without that flag.
+pub fn keep_only_standard(command: &mut Command) {
+    // SAFETY: between fork and exec the closure calls one system call and touches neither the heap nor
+    // a lock.
+    unsafe { command.pre_exec(close_others_on_exec) };
 }
 
-#[cfg(target_os = "linux")]
-fn close_others() -> io::Result<()> {
-    // Marked, not closed: the runtime reports a failing exec over a descriptor of its own.
-    // SAFETY: the arguments are numbers (close_range(2)); nothing in this process owns the range after
-    // the exec that follows.
-    let done =
+/// Marks them instead of closing them: the standard library's own channel, which reports a failed
+/// exec, is among them.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn close_others_on_exec() -> io::Result<()> {
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: the call takes numbers only.
+    let status =
         unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    // Before Linux 5.11 there is no such call.
-    if done == 0 { Ok(()) } else { mark_each() }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn close_others() -> io::Result<()> {
-    mark_each()
-}
-
-fn mark_each() -> io::Result<()> {
-    // SAFETY: sysconf(3) takes a number and is safe between fork and exec.
-    let most = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
-    let most = libc::c_int::try_from(most).ok().filter(|most| *most > 0).unwrap_or(65_536);
-    for number in FIRST as libc::c_int..most {
-        // SAFETY: a number that is no descriptor only makes the call fail.
-        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    match io::Error::last_os_error().raw_os_error() {
+        // Linux before 5.11: what is our own closes itself all the same.
+        Some(libc::ENOSYS | libc::EINVAL) if status != 0 => Ok(()),
+        _ if status == 0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn close_others_on_exec() -> io::Result<()> {
     Ok(())
 }
 
-/// The first descriptor behind the standard streams.
-const FIRST: libc::c_uint = 3;
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::fd::AsRawFd};
+
+    use rustix::io::{FdFlags, fcntl_setfd};
+
+    use super::*;
+
+    #[test]
+    fn s_074_a_child_inherits_no_descriptor_even_without_the_flag() {
+        let open = File::open("/dev/null").unwrap();
+        fcntl_setfd(&open, FdFlags::empty()).unwrap();
+        let is_open = |close: bool| {
+            let mut command = Command::new("test");
+            command.args(["-e", &format!("/proc/self/fd/{}", open.as_raw_fd())]);
+            if close {
+                keep_only_standard(&mut command);
+            }
+            command.status().unwrap().success()
+        };
+        assert!(is_open(false) && !is_open(true));
+        let mut missing = Command::new("/nonexistent/program");
+        keep_only_standard(&mut missing);
+        assert_eq!(missing.spawn().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}
