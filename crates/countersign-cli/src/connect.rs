@@ -1,7 +1,9 @@
 //! `countersign connect`: a stream through a login, on standard input and output or at a local door.
 
+use std::io::IsTerminal as _;
+
 use clap::Args;
-use countersign::connect::{Connector, Door, relay};
+use countersign::connect::{ConnectError, Connector, Door, pass, relay};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{login::LoginArgs, report::Report};
@@ -36,17 +38,17 @@ pub(crate) fn run(args: ConnectArgs) -> Result<(), Report> {
     let done = runtime.block_on(async {
         match args.listen {
             Some(address) => serve(connector, &address).await,
-            None => pass(connector).await,
+            // What is typed before the login is the password, and nobody types a hello.
+            None if std::io::stdin().is_terminal() => {
+                let stream = connector.connect().await?.stream;
+                Ok(relay(stream, tokio::io::stdin(), tokio::io::stdout()).await?)
+            }
+            None => Ok(pass(&connector, tokio::io::stdin(), tokio::io::stdout()).await?),
         }
     });
     // A read of standard input that nobody waits for any more must not keep the program.
     runtime.shutdown_background();
     done
-}
-
-async fn pass(connector: Connector) -> Result<(), Report> {
-    let connected = connector.connect().await?;
-    Ok(relay(connected.stream, tokio::io::stdin(), tokio::io::stdout()).await?)
 }
 
 async fn serve(connector: Connector, address: &str) -> Result<(), Report> {
@@ -57,7 +59,7 @@ async fn serve(connector: Connector, address: &str) -> Result<(), Report> {
         eprintln!("warning: every user of this machine gets in through {}", door.address());
     }
     eprintln!("listening on {}", door.address());
-    let failed = |error: &countersign::connect::ConnectError| eprintln!("error: {error}");
+    let failed = |error: &ConnectError| eprintln!("error: {error}");
     // The door is dropped at a signal, and with it its socket's file.
     tokio::select! {
         served = door.serve(connector, failed) => Ok(served?),

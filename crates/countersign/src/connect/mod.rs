@@ -7,7 +7,7 @@
 //! | `dial` | reaching a server and knowing that it is the right one |
 //! | `known_servers` | [`KnownServers`]: who was accepted at first contact |
 //! | `login` | the conversation over a stream, in packets |
-//! | `relay` | [`relay`] and [`Door`]: what follows a login |
+//! | `relay` | [`pass`], [`relay`] and [`Door`]: what follows a login |
 //! | `info` | what a server says, as lines or JSON |
 //! | `person` | who is told and asked |
 //! | `error` | why there is no connection, with the exit code |
@@ -21,6 +21,8 @@ mod known_servers;
 mod login;
 mod person;
 mod relay;
+#[cfg(test)]
+mod tests;
 mod uri;
 
 pub use dial::ServerTrust;
@@ -28,5 +30,5 @@ pub use driver::{Connected, Connector, ServerFacts};
 pub use error::{Cause, ConnectError};
 pub use known_servers::KnownServers;
 pub use person::{FirstContact, Nobody, Person};
-pub use relay::{Door, relay};
+pub use relay::{Door, pass, relay};
 pub use uri::Uri;

@@ -9,19 +9,40 @@ use tokio::{
 };
 
 use super::{
-    driver::Connector,
+    driver::{Connected, Connector},
     error::{Cause, ConnectError},
 };
 use crate::{
     error::ConfigError,
+    gateway::handover::{self, Control},
     proto::wire::xpra::{Decoder, Hello, Limits},
     transport::{Address, Listener, Stream, UnixOptions},
 };
 
-/// Copies both ways until the server has ended its direction.
+/// Logs in and passes bytes between the server and `input` and `output` until the server has ended
+/// its direction.
 ///
 /// The end of `input` is passed on and the server may still answer (half-close); the end of the
-/// server's bytes ends it all, whatever `input` still holds, as a closed connection does.
+/// server's bytes ends it all, whatever `input` still holds, as a closed connection does. If `input`
+/// begins with an Xpra client's hello, that is what the server hears, with our login in it. `input` is
+/// therefore read before the login: never give it the terminal that a password is asked for on.
+///
+/// # Errors
+/// As [`Connector::connect`], and whatever broke afterwards.
+pub async fn pass(
+    connector: &Connector,
+    mut input: impl AsyncRead + Unpin,
+    output: impl AsyncWrite + Unpin,
+) -> Result<(), ConnectError> {
+    let (hello, rest) = first_words(&mut input).await;
+    let connected = enter(connector, hello).await?;
+    let input = (&*rest).chain(input);
+    relay(connected.stream, input, output).await.map_err(|error| {
+        ConnectError::new(Cause::System, connected.server.address, format!("the connection broke: {error}"))
+    })
+}
+
+/// Passes bytes between a server that let us in and `input` and `output`, as [`pass`] does.
 ///
 /// # Errors
 /// A side broke.
@@ -45,6 +66,13 @@ pub async fn relay(
     tokio::select! {
         done = downward => done,
         () = upward => Ok(()),
+    }
+}
+
+async fn enter(connector: &Connector, hello: Option<Hello>) -> Result<Connected, ConnectError> {
+    match hello {
+        Some(hello) => connector.connect_for(hello).await,
+        None => connector.connect().await,
     }
 }
 
@@ -114,19 +142,17 @@ impl Door {
 }
 
 async fn let_through(connector: &Connector, mut local: Stream) -> Result<(), ConnectError> {
-    let connected = match first_words(&mut local).await {
-        Some(hello) => connector.connect_for(hello).await?,
-        None => connector.connect().await?,
-    };
-    let (input, output) = tokio::io::split(local);
+    let (hello, rest) = first_words(&mut local).await;
+    local.unread(&rest);
+    let connected = enter(connector, hello).await?;
     // How a connection ends after its login is the affair of the two programs.
-    let _ = relay(connected.stream, input, output).await;
+    handover::relay(local, connected.stream, None, &Control::new()).await;
     Ok(())
 }
 
-/// The hello of an Xpra client. Of anything else what was read is given back: another first byte,
-/// silence, what is no hello.
-async fn first_words(local: &mut Stream) -> Option<Hello> {
+/// The hello of an Xpra client, and what was read behind it; of anything else only what was read:
+/// another first byte, silence, what is no hello.
+async fn first_words(input: &mut (impl AsyncRead + Unpin)) -> (Option<Hello>, Vec<u8>) {
     let mut buffer = Vec::new();
     let decoder = Decoder::new(Limits::default());
     let reading = async {
@@ -136,15 +162,15 @@ async fn first_words(local: &mut Stream) -> Option<Hello> {
                 Ok(None) => {}
                 Err(_) => return None,
             }
-            if !matches!(local.read_buf(&mut buffer).await, Ok(1..)) {
+            if !matches!(input.read_buf(&mut buffer).await, Ok(1..)) {
                 return None;
             }
         }
     };
-    let found = timeout(FIRST_WORDS, reading).await.ok().flatten();
-    let taken = found.as_ref().map_or(0, |(_, length)| *length);
-    local.unread(buffer.get(taken..).unwrap_or_default());
-    found.map(|(hello, _)| hello)
+    match timeout(FIRST_WORDS, reading).await {
+        Ok(Some((hello, length))) => (Some(hello), buffer.split_off(length.min(buffer.len()))),
+        _ => (None, buffer),
+    }
 }
 
 fn local_address(text: &str) -> Result<Address, ConfigError> {
@@ -220,15 +246,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_hello_is_given_back() {
-        for words in [&b"GET / HTTP/1.1\r\n"[..], b"", b"P", b"P\0\0\0\0\0\0\x03abc"] {
-            let (ours, mut theirs) = UnixStream::pair().unwrap();
+        for words in [&b"GET / HTTP/1.1\r\n"[..], b"POST / HTTP/1.1\r\n", b"", b"P", b"P\0\0\0\0\0\0\x03abc"]
+        {
+            let (mut input, mut theirs) = UnixStream::pair().unwrap();
             theirs.write_all(words).await.unwrap();
-            let mut local = Stream::new(ours);
-            assert!(first_words(&mut local).await.is_none());
-            drop(theirs);
-            let mut all = Vec::new();
-            local.read_to_end(&mut all).await.unwrap();
-            assert_eq!(all, words);
+            let (hello, rest) = first_words(&mut input).await;
+            assert!(hello.is_none());
+            assert_eq!(rest, words);
         }
     }
 }
