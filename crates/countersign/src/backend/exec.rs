@@ -55,7 +55,7 @@ impl Program {
             .stdin(Stdio::from(input.try_clone()?))
             .stdout(Stdio::from(input))
             .stderr(Stdio::piped());
-        sys::descriptors::close_others_in(&mut command);
+        sys::descriptors::keep_only_standard(&mut command);
         let mut command = Command::from(command);
         let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
         if let Some(stderr) = child.stderr.take() {

@@ -54,7 +54,7 @@ async fn echo(acceptor: Acceptor) -> u16 {
             let Ok(admitted) = acceptor.accept(Stream::new(socket), peer).await else { return };
             if matches!(&admitted.speech, Speech::Xpra(client) if client.hello().requests("info")) {
                 let Speech::Xpra(client) = admitted.speech else { return };
-                return client.answer_info(admitted.stream, crate::proto::wire::xpra::Caps::default()).await;
+                return client.answer_info(admitted.stream, &serde_json::json!({})).await;
             }
             let Ok(stream) = admitted.into_stream().await else { return };
             let (mut from, mut to) = tokio::io::split(stream);
