@@ -16,7 +16,7 @@ use toml::{
 use zeroize::Zeroizing;
 
 use super::{
-    layers::{Form, KEYS, Layers, Origin, SocketTable, Written, find, unknown_name},
+    layers::{Form, KEYS, Layers, Origin, SocketTable, Written, find},
     paths::Paths,
     socket::{Kind, SOCKET_OPTIONS},
     spec::canonical,
@@ -89,7 +89,7 @@ pub(super) fn read(layers: &mut Layers, path: &Path, text: &str) -> Result<(), C
             }
             (section, value) if is_table(value) => {
                 let sections = ["backends", "limits", "log", "socket"];
-                return Err(at.told(unknown_name("the sections", section, sections.into_iter())));
+                return Err(at.told(ConfigError::unknown("the sections", section, sections)));
             }
             (key, _) => document.setting(layers, key, name.span().start, value)?,
         }
@@ -255,7 +255,7 @@ fn socket_key(name: &str) -> Result<&'static str, ConfigError> {
     let names =
         Kind::ALL.iter().map(|kind| kind.key()).chain(SOCKET_OPTIONS.iter().map(|option| option.spec.name));
     let found = names.clone().find(|name| *name == wanted);
-    found.ok_or_else(|| unknown_name("a socket", &wanted, names))
+    found.ok_or_else(|| ConfigError::unknown("a socket", &wanted, names))
 }
 
 fn wrong_kind(name: &str, fix: &'static str) -> ConfigError {

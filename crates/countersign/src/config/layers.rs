@@ -329,23 +329,13 @@ pub(super) fn find(
     if NOT_SERVED.contains(&wanted) {
         return Err(ConfigError::new(wanted.to_owned(), NOT_YET, "use bind, bind-tcp or bind-ssl"));
     }
-    KEYS.iter().find(|key| of(key) == wanted).ok_or_else(|| unknown_name(among, wanted, KEYS.iter().map(of)))
-}
-
-/// An unknown name of a key. Names are no secrets, but one that is very long is no name.
-pub(super) fn unknown_name<'a>(
-    among: &'static str,
-    name: &str,
-    right: impl Iterator<Item = &'a str> + Clone,
-) -> ConfigError {
-    if name.len() > 60 {
-        return ConfigError::new(among, "a name is unknown and very long", "see `countersign serve --help`");
-    }
-    ConfigError::unknown(among, name, right)
+    KEYS.iter()
+        .find(|key| of(key) == wanted)
+        .ok_or_else(|| ConfigError::unknown(among, wanted, KEYS.iter().map(of)))
 }
 
 fn near_key(name: &str) -> Option<&'static str> {
-    nearest(name, KEYS.iter().map(|key| key.name)).filter(|_| name.len() < 60)
+    nearest(name, KEYS.iter().map(|key| key.name))
 }
 
 fn masked_socket(text: &str, registry: &Registry) -> String {

@@ -444,10 +444,11 @@ fn unclosed_quote(at: Piece<'_>) -> Fault {
 /// A word that should be one of `right`. It is repeated only where it is nearly one of them.
 fn unknown<'n>(word: Piece<'_>, right: impl Iterator<Item = &'n str>) -> Fault {
     let right: Vec<&str> = right.collect();
-    let typed = canonical(word.text);
-    let is_word = !typed.is_empty() && typed.len() <= LONGEST_WORD && typed.chars().all(is_word);
-    match nearest(&typed, right.iter().copied().filter(|_| is_word)) {
-        Some(near) => word.fault(format!("there is no `{typed}`"), format!("did you mean `{near}`?")),
+    match nearest(&canonical(word.text), right.iter().copied()) {
+        Some(near) => {
+            let why = format!("there is no `{}`", word.text.escape_debug());
+            word.fault(why, format!("did you mean `{near}`?"))
+        }
         None => word.fault("an unknown name", format!("use one of: {}", right.join(", "))),
     }
 }
@@ -468,9 +469,6 @@ pub(super) fn canonical(key: &str) -> String {
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
-
-/// Longer words are not compared with the right ones: that is work in proportion to both.
-const LONGEST_WORD: usize = 40;
 
 const BALANCE: &str = "put a value that holds brackets in quotes";
 

@@ -134,7 +134,7 @@ fn s_065_unknown_names_are_errors_with_place_and_nearest_name() {
         ("[socket]\nbind='/a'", "c:1:2: socket: the value is of another kind", ""),
         ("bind = []", "c:1:8: bind: the list is empty", ""),
         ("state-dir = ['a']", "c:1:13: state-dir: the value is of another kind", ""),
-        ("bind = '/é'\nlog = 1", "c:2:1: the configuration: there is no `log`", ""),
+        ("bind = '/é'\nlog = 1", "c:2:1: the configuration: an unknown name", "use one of: bind, "),
         ("state-dir = 'a", "c:1:15: TOML: ", ""),
     ] {
         let told = file(&mut Layers::default(), "c", text).unwrap_err();
