@@ -146,6 +146,7 @@ mod tests {
                 });
             }
         });
-        assert_eq!(most.lock().1, SLOTS);
+        // Other tests of this process may hold some of them.
+        assert!((1..=SLOTS).contains(&most.lock().1));
     }
 }

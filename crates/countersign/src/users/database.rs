@@ -94,6 +94,11 @@ pub(super) fn all_rows(connection: &Connection) -> Result<Vec<Row>, UserError> {
     read_rows(&mut connection.prepare("SELECT * FROM users ORDER BY username")?, [])
 }
 
+/// The first row of that name in a table of users.
+pub(super) fn row_of(connection: &Connection, name: &str) -> Result<Option<Row>, UserError> {
+    Ok(read_rows(&mut connection.prepare(PASSWORD_QUERY)?, [name])?.into_iter().next())
+}
+
 /// Opens a database that only we may read, for reading.
 pub(super) fn open_read_only(path: &Path, insecure: bool) -> Result<Connection, UserError> {
     open(path, insecure, OpenFlags::SQLITE_OPEN_READ_ONLY)
@@ -122,7 +127,11 @@ fn prepare<'c>(
     parameters: usize,
 ) -> Result<Statement<'c>, UserError> {
     let fault = |why| UserError::Query { option, why };
-    let statement = connection.prepare(query).map_err(|error| fault(message(&error)))?;
+    let statement = connection.prepare(query).map_err(|error| match &error {
+        // All but SQLITE_ERROR is about the file, and no other query would help.
+        rusqlite::Error::SqliteFailure(code, _) if code.code != rusqlite::ErrorCode::Unknown => error.into(),
+        _ => fault(message(&error)),
+    })?;
     let positional = (1..=statement.parameter_count())
         .all(|index| statement.parameter_name(index).is_none_or(|name| name.starts_with('?')));
     if statement.parameter_count() != parameters || !positional {
@@ -171,7 +180,7 @@ fn read_rows(
     Ok(found)
 }
 
-/// Fills in the columns that a sessions query gives for the row, by position (`docs/protocol/xpra.md`).
+/// Fills in the columns that a sessions query gives for the row, by position (`docs/protocol/accounts.md`).
 fn add_session(connection: &Connection, query: &str, name: &str, row: &mut Row) -> Result<(), UserError> {
     let mut statement = prepare(connection, "sessions-query", query, 2)?;
     let columns = statement.column_count();

@@ -68,7 +68,7 @@ impl Row {
 }
 
 /// `key=value` items between semicolons, blanks around them trimmed; what has no `=` is left out
-/// (`docs/protocol/xpra.md`).
+/// (`docs/protocol/accounts.md`).
 fn pairs(column: &str) -> Vec<(String, String)> {
     let pairs = column.split(';').filter_map(|item| item.split_once('='));
     pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{
     UserError,
-    database::{all_rows, open, open_read_only},
+    database::{all_rows, open, open_read_only, row_of},
     row::{Row, check_environment},
     verifier::Secrets,
 };
@@ -219,8 +219,7 @@ impl UserTable {
     /// # Errors
     /// There is none of that name, or its verifier is damaged.
     pub fn check(&self, name: &Username, password: &Secret) -> Result<Standing, UserError> {
-        let rows = all_rows(&self.connection)?;
-        let row = rows.iter().find(|row| row.username == name.as_str());
+        let row = row_of(&self.connection, name.as_str())?;
         let row = row.ok_or_else(|| UserError::Unknown(name.clone()))?;
         let damaged = |_| UserError::Column { column: "password", why: "its verifier is damaged".to_owned() };
         let right = row.secrets().map_err(damaged)?.verifies(password);
