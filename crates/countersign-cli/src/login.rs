@@ -13,7 +13,7 @@ use countersign::{
     ConfigError, Username,
     connect::{Cause, ConnectError, Connector, FirstContact, KnownServers, Person, ServerTrust, Uri},
     handlers::{Registry, Sources},
-    sys::accounts::Account,
+    sys::{accounts::Account, environment::scrub_env, title::replace_argument},
     transport::tls,
 };
 
@@ -65,15 +65,21 @@ const LOGIN: &str = "Login";
 const SERVER: &str = "Server";
 
 impl LoginArgs {
-    /// A connector with all of it.
+    /// A connector with all of it. To be called before there are threads: secrets leave the process's
+    /// arguments and environment here.
     pub(crate) fn connector(self) -> Result<Connector, ConnectError> {
         let uri: Uri = self.address.0.parse()?;
+        if uri.password.is_some() {
+            hide(&self.address.0, &uri);
+        }
         let username = self.username(&uri)?;
         let mut sources = Sources::new().with_address_password(uri.password.clone());
         for file in &self.password_file {
             sources = sources.with_password_file(file);
         }
         let responders = Registry::builtin().select(&self.challenge_handlers.0, sources)?;
+        // S-90: the handlers have it. A variable of another name stays; its owner chose that.
+        let _ = scrub_env("XPRA_PASSWORD");
         let connector = Connector::new(uri)
             .with_username(username)
             .with_handlers(responders)
@@ -117,6 +123,13 @@ impl LoginArgs {
         trust.on_first_use = self.trust_on_first_use;
         Ok(trust)
     }
+}
+
+/// Takes the password out of the process list and the environment (S-48, S-90). The connector warns
+/// of the address either way, so where this cannot be done nothing more is said.
+fn hide(address: &str, uri: &Uri) {
+    let _ = replace_argument(address, &uri.to_string());
+    let _ = scrub_env("COUNTERSIGN_SERVER_ADDRESS");
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, ConnectError> {

@@ -9,3 +9,4 @@ pub mod files;
 pub mod inherited;
 pub mod peer;
 pub mod resolver;
+pub mod title;
