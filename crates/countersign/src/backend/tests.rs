@@ -356,7 +356,7 @@ async fn s_086_a_backend_that_is_down_or_silent_gives_one_text_without_paths_wit
         format!("tcp:{}", listener.local_addr().unwrap())
     };
     for text in [absent.as_str(), &closed, "exec:/nonexistent/program"] {
-        let error = open(text).await.err().expect(text);
+        let error = open(text).await.expect_err(text);
         assert_eq!(error.to_string(), "the service is not available, try again later");
         assert!(!error.cause().is_empty());
     }

@@ -188,7 +188,7 @@ impl<'a> Direction<'a> {
     #[cfg(target_os = "linux")]
     fn promote(&mut self, from: &Stream, to: &Stream) {
         if matches!(self.kernel, Kernel::Later) && self.moved >= SMALL_TALK {
-            self.kernel = match from.plain_fd().and(to.plain_fd()).map(|_| Pipe::new()) {
+            self.kernel = match from.plain_fd().and_then(|_| to.plain_fd()).map(|_| Pipe::new()) {
                 Some(Ok(pipe)) => Kernel::Moves(pipe),
                 // No descriptors left, or one of the streams is not the socket's own bytes.
                 Some(Err(_)) | None => Kernel::Never,
