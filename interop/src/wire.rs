@@ -3,10 +3,7 @@
 //! Written from the facts of the protocol and not from the product's codec, so that a mistake there is not repeated
 //! here. Packets are rencodeplus, uncompressed.
 
-use std::{
-    io::{ErrorKind, Read, Write},
-    net::TcpStream,
-};
+use std::io::{ErrorKind, Read, Write};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha512;
@@ -243,18 +240,6 @@ pub fn read(stream: &mut impl Read) -> Received {
 /// Sends bytes; a peer that has already closed is not an error, for that is what most of them wait for.
 pub fn send(stream: &mut impl Write, bytes: &[u8]) {
     let _ = stream.write_all(bytes).and_then(|()| stream.flush());
-}
-
-/// Whether the other end has closed the connection; nothing is read.
-#[must_use]
-pub fn is_closed(stream: &TcpStream) -> bool {
-    stream.set_nonblocking(true).expect("a socket option");
-    let seen = stream.peek(&mut [0]);
-    stream.set_nonblocking(false).expect("a socket option");
-    match seen {
-        Ok(count) => count == 0,
-        Err(error) => error.kind() != ErrorKind::WouldBlock,
-    }
 }
 
 /// The flag of rencodeplus in the header.

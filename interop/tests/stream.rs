@@ -87,7 +87,7 @@ fn through_tls() {
     ]);
     // The port takes both; which of the two the client speaks is seen from the first bytes.
     let address = format!("tls://alice@127.0.0.1:{}/", gateway.port());
-    let arguments = [format!("--password-file={password}"), "--accept-new".to_owned()];
+    let arguments = [format!("--password-file={password}"), "--trust-on-first-use".to_owned()];
     let door = Door::open(&address, &arguments);
     let (sent, received) = exchange(dial(([127, 0, 0, 1], door.port).into()), MIB * 128);
     assert_eq!(sent, received);
