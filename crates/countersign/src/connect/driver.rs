@@ -257,9 +257,9 @@ impl Connector {
         let says = |name| hello.caps().find(name);
         let countersign = says(COUNTERSIGN).and_then(|version| version.to_text()).map(|text| quotable(&text));
         let is_stream = countersign.is_some() && says("stream").and_then(|v| v.as_bool()) == Some(true);
-        stream.unread(&rest);
+        stream.unread(rest);
         if !is_stream {
-            stream.unread(&packet);
+            stream.unread(packet.clone());
         }
         let server = ServerFacts {
             address: self.uri.to_string(),

@@ -143,7 +143,7 @@ impl Door {
 
 async fn let_through(connector: &Connector, mut local: Stream) -> Result<(), ConnectError> {
     let (hello, rest) = first_words(&mut local).await;
-    local.unread(&rest);
+    local.unread(rest);
     let connected = enter(connector, hello).await?;
     // How a connection ends after its login is the affair of the two programs.
     handover::relay(local, connected.stream, None, &Control::new()).await;

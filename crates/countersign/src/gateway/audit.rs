@@ -103,12 +103,14 @@ impl Decision {
     }
 
     /// Writes the record: the JSON as a field, the stable line as the message.
+    ///
+    /// Nothing is put into words where nobody listens.
     pub fn record(&self) {
-        let json = serde_json::to_string(self).unwrap_or_default();
+        let json = || serde_json::to_string(self).unwrap_or_default();
         match self.reason {
-            None => tracing::info!(target: AUDIT, record = %json, "{self}"),
-            Some("peer_left") => tracing::debug!(target: AUDIT, record = %json, "{self}"),
-            Some(_) => tracing::warn!(target: AUDIT, record = %json, "{self}"),
+            None => tracing::info!(target: AUDIT, record = json(), "{self}"),
+            Some("peer_left") => tracing::debug!(target: AUDIT, record = json(), "{self}"),
+            Some(_) => tracing::warn!(target: AUDIT, record = json(), "{self}"),
         }
     }
 }

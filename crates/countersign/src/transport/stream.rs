@@ -43,8 +43,16 @@ impl Stream {
     }
 
     /// Gives bytes back: they are read again before anything else.
-    pub fn unread(&mut self, bytes: &[u8]) {
-        self.unread.splice(0..0, bytes.iter().copied());
+    pub fn unread(&mut self, mut bytes: Vec<u8>) {
+        if !self.unread.is_empty() {
+            bytes.append(&mut self.unread);
+        }
+        self.unread = bytes;
+    }
+
+    /// Takes the bytes that were given back, without a copy.
+    pub fn take_pending(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unread)
     }
 
     /// The bytes that were given back and not read again yet.
@@ -172,8 +180,8 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut stream = Stream::new(ours);
         theirs.write_all(b"world").await.unwrap();
-        stream.unread(b"lo ");
-        stream.unread(b"hel");
+        stream.unread(b"lo ".to_vec());
+        stream.unread(b"hel".to_vec());
         assert!(stream.plain_fd().is_none());
         let mut text = [0; 11];
         stream.read_exact(&mut text).await.unwrap();

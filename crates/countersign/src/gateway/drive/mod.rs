@@ -9,15 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{io::AsyncReadExt, time::timeout_at};
+use tokio::io::AsyncReadExt;
 
 mod packets;
+mod patience;
 mod silent;
 #[cfg(test)]
 mod tests;
 
 pub use packets::XpraClient;
 pub(super) use packets::random;
+
+use patience::Patience;
 
 use crate::{
     Chain, Grant, Peer, Refusal,
@@ -168,16 +171,16 @@ impl Acceptor {
     pub async fn accept(&self, stream: Stream, peer: Peer) -> Result<Admitted, Turned> {
         let start = Instant::now();
         let turned = |refusal, peer: &Arc<Peer>| Turned { refusal, peer: Arc::clone(peer), username: None };
-        let deadline = start + self.settings.handshake_timeout;
+        let mut patience = Patience::until(start + self.settings.handshake_timeout);
         let plain = Arc::new(peer.clone());
         let (mut stream, peer) =
-            self.secure(stream, peer, deadline).await.map_err(|refusal| turned(refusal, &plain))?;
+            self.secure(stream, peer, &mut patience).await.map_err(|refusal| turned(refusal, &plain))?;
         let peer = Arc::new(peer);
         if self.protocol == Protocol::Stream {
             return silent::drive(self, stream, peer, start).await;
         }
-        match first_bytes(&mut stream, deadline).await {
-            Ok(Detected::Packets) => packets::drive(self, stream, peer, start).await,
+        match first_bytes(&mut stream, &mut patience).await {
+            Ok(Detected::Packets) => packets::drive(self, stream, peer, start, patience).await,
             Ok(other) => {
                 packets::refuse_unread(&mut stream).await;
                 Err(turned(Refusal::new(Reason::Malformed, unspoken(other)), &peer))
@@ -191,7 +194,7 @@ impl Acceptor {
         &self,
         mut stream: Stream,
         peer: Peer,
-        deadline: Instant,
+        patience: &mut Patience,
     ) -> Result<(Stream, Peer), Refusal> {
         let tls = match &self.wires {
             Wires::Plain => return Ok((stream, peer)),
@@ -199,25 +202,27 @@ impl Acceptor {
             // A client of a silent protocol may wait for the daemon to speak first: TLS is required
             // there or absent, never guessed.
             Wires::Either(_) if self.protocol == Protocol::Stream => return Ok((stream, peer)),
-            Wires::Either(tls) => match first_bytes(&mut stream, deadline).await? {
+            Wires::Either(tls) => match first_bytes(&mut stream, patience).await? {
                 Detected::Tls => tls,
                 _ => return Ok((stream, peer)),
             },
         };
-        tls.accept(stream, peer, deadline).await.map_err(|error| error.refusal())
+        match patience.wait(tls.handshake(stream, peer)).await {
+            Some(secured) => secured.map_err(|error| error.refusal()),
+            None => Err(Refusal::new(Reason::Timeout, "the TLS handshake did not end in time")),
+        }
     }
 }
 
 /// Reads until the protocol is clear, and gives the bytes back.
-async fn first_bytes(stream: &mut Stream, deadline: Instant) -> Result<Detected, Refusal> {
-    let mut seen = Vec::with_capacity(64);
+async fn first_bytes(stream: &mut Stream, patience: &mut Patience) -> Result<Detected, Refusal> {
+    let mut seen = Vec::with_capacity(FIRST_READ);
     let found = loop {
-        let patience = timeout_at(deadline.into(), stream.read_buf(&mut seen)).await;
-        let (ended, late) = match patience {
-            Ok(Ok(0)) => (true, false),
-            Ok(Ok(_)) => (false, false),
-            Ok(Err(error)) => return Err(broken(&error)),
-            Err(_) => (true, true),
+        let (ended, late) = match patience.wait(stream.read_buf(&mut seen)).await {
+            Some(Ok(0)) => (true, false),
+            Some(Ok(_)) => (false, false),
+            Some(Err(error)) => return Err(broken(&error)),
+            None => (true, true),
         };
         if seen.is_empty() {
             return Err(match late {
@@ -230,7 +235,7 @@ async fn first_bytes(stream: &mut Stream, deadline: Instant) -> Result<Detected,
             found => break found,
         }
     };
-    stream.unread(&seen);
+    stream.unread(seen);
     Ok(found)
 }
 
@@ -247,6 +252,9 @@ fn unspoken(found: Detected) -> &'static str {
         _ => "the client speaks no protocol that is known here",
     }
 }
+
+/// Room for the first read: a whole hello of most clients, so that it takes one system call.
+const FIRST_READ: usize = 4096;
 
 /// The longest time that telling a peer why, and waiting for it to leave, may take.
 const FAREWELL: Duration = Duration::from_millis(500);

@@ -7,7 +7,7 @@ use tokio::{
     time::{timeout, timeout_at},
 };
 
-use super::{Acceptor, Admitted, FAREWELL, Speech, Turned};
+use super::{Acceptor, Admitted, FAREWELL, Patience, Speech, Turned};
 use crate::{
     Claim, Peer, Refusal,
     proto::{
@@ -91,23 +91,27 @@ pub(super) async fn drive(
     stream: Stream,
     peer: Arc<Peer>,
     start: Instant,
+    patience: Patience,
 ) -> Result<Admitted, Turned> {
     let chain = Arc::clone(&acceptor.chain);
     let conversation = Conversation::new(chain, Arc::clone(&peer), acceptor.settings, random, start);
-    let login = Login { stream, conversation, decoder: Decoder::new(Limits::default()), hello: None };
+    let decoder = Decoder::new(Limits::default());
+    let login = Login { stream, conversation, patience, decoder, hello: None };
     login.drive(peer).await
 }
 
 struct Login {
     stream: Stream,
     conversation: Conversation,
+    patience: Patience,
     decoder: Decoder,
     hello: Option<Hello>,
 }
 
 impl Login {
     async fn drive(mut self, peer: Arc<Peer>) -> Result<Admitted, Turned> {
-        let mut buffer = Vec::new();
+        // What told the protocol is the beginning of the first packet.
+        let mut buffer = self.stream.take_pending();
         let refusal = loop {
             match self.conversation.poll() {
                 Some(Action::Check(check)) => run(&mut self.conversation, check).await,
@@ -117,7 +121,7 @@ impl Login {
                     }
                 }
                 Some(Action::Accept(grant)) => {
-                    self.stream.unread(&buffer);
+                    self.stream.unread(buffer);
                     let Some(hello) = self.hello else {
                         break Refusal::new(Reason::Malformed, "accepted without a hello");
                     };
@@ -139,9 +143,9 @@ impl Login {
 
     /// Waits for a message or the conversation's next deadline.
     async fn next_message(&mut self, buffer: &mut Vec<u8>) -> Option<ClientMessage> {
-        let deadline = self.conversation.poll_timeout()?;
+        self.patience.extend(self.conversation.poll_timeout()?);
         if !self.conversation.wants_input() {
-            tokio::time::sleep_until(deadline.into()).await;
+            self.patience.wait(std::future::pending::<()>()).await;
             self.conversation.handle_timeout(Instant::now());
             return None;
         }
@@ -154,13 +158,11 @@ impl Login {
                 Ok(None) => {}
                 Err(error) => return Some(malformed(&error)),
             }
-            match timeout_at(deadline.into(), self.stream.read_buf(buffer)).await {
-                Ok(Ok(0)) => return Some(ClientMessage::Closed),
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => {
-                    return Some(ClientMessage::Malformed(super::broken(&error)));
-                }
-                Err(_) => {
+            match self.patience.wait(self.stream.read_buf(buffer)).await {
+                Some(Ok(0)) => return Some(ClientMessage::Closed),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Some(ClientMessage::Malformed(super::broken(&error))),
+                None => {
                     self.conversation.handle_timeout(Instant::now());
                     return None;
                 }
@@ -197,12 +199,12 @@ impl Login {
             salt_digest: Some(challenge.salt_digest),
             prompt: Some(challenge.prompt),
         };
-        let deadline = self.conversation.poll_timeout().unwrap_or_else(Instant::now);
+        self.patience.extend(self.conversation.poll_timeout().unwrap_or_else(Instant::now));
         // S-08: a peer that does not read what it is sent is left at its deadline.
-        match timeout_at(deadline.into(), send(&mut self.stream, &packet.packet(encoder))).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(super::broken(&error)),
-            Err(_) => Err(Refusal::new(Reason::Timeout, "the client does not read its challenge")),
+        match self.patience.wait(send(&mut self.stream, &packet.packet(encoder))).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(super::broken(&error)),
+            None => Err(Refusal::new(Reason::Timeout, "the client does not read its challenge")),
         }
     }
 

@@ -289,7 +289,7 @@ async fn s_086_a_slow_reader_stops_the_sender_within_a_bound() {
 async fn s_017_bytes_that_were_read_ahead_reach_the_backend_once_and_first() {
     let (mut client, mut near_client) = pair(Kind::Unix).await;
     let (near_backend, mut backend) = pair(Kind::Unix).await;
-    near_client.unread(b"first ");
+    near_client.unread(b"first ".to_vec());
     client.write_all(b"second").await.unwrap();
     client.shutdown().await.unwrap();
     let ended = tokio::spawn(async move { relay(near_client, near_backend, None, &Control::new()).await });

@@ -66,23 +66,31 @@ impl ServerTls {
         Ok(())
     }
 
-    /// Runs the handshake on an accepted connection, and adds what it proved to `peer`: TLS facts,
-    /// the client's certificate if it showed one, and the `tls-exporter` channel binding.
-    ///
-    /// Whatever certificate is shown is taken here, if the client holds its key. The chain judges it.
+    /// Runs the handshake as [`ServerTls::handshake`] does, until `deadline`.
     ///
     /// # Errors
-    /// The client broke the protocol, left, cannot prove its key, or `deadline` passed.
+    /// As [`ServerTls::handshake`], and [`TlsError::Timeout`].
     pub async fn accept(
         &self,
         stream: Stream,
         peer: Peer,
         deadline: std::time::Instant,
     ) -> Result<(Stream, Peer), TlsError> {
+        let handshake = self.handshake(stream, peer);
+        timeout_at(Instant::from_std(deadline), handshake).await.map_err(|_| TlsError::Timeout)?
+    }
+
+    /// Runs the handshake on an accepted connection, and adds what it proved to `peer`: TLS facts,
+    /// the client's certificate if it showed one, and the `tls-exporter` channel binding. It waits
+    /// for the client as long as it is let.
+    ///
+    /// Whatever certificate is shown is taken here, if the client holds its key. The chain judges it.
+    ///
+    /// # Errors
+    /// The client broke the protocol, left, or cannot prove its key.
+    pub async fn handshake(&self, stream: Stream, peer: Peer) -> Result<(Stream, Peer), TlsError> {
         let acceptor = TlsAcceptor::from(Arc::clone(&self.config.read()));
-        let handshake = acceptor.accept(Box::new(stream));
-        let tls =
-            timeout_at(Instant::from_std(deadline), handshake).await.map_err(|_| TlsError::Timeout)??;
+        let tls = acceptor.accept(Box::new(stream)).await?;
         let (_, connection) = tls.get_ref();
         let facts = facts(connection, connection.server_name());
         let certificate =
