@@ -63,7 +63,7 @@ impl Failure {
     /// What a server's last words mean.
     ///
     /// Xpra's servers and ours say `authentication failed` for a wrong credential; the other texts
-    /// are those of [`crate::Refusal::public`] (`xpra-wire` section 10).
+    /// are those of [`crate::Refusal::public`] (`docs/protocol/xpra.md`).
     pub(super) fn of_disconnect(words: &[String]) -> Self {
         let says = |text: &str| words.iter().any(|word| word == text);
         let failure = if says("authentication failed") {

@@ -64,7 +64,7 @@ impl ConnectError {
         self.fix.as_deref()
     }
 
-    /// The exit code of a command that ends with it (`docs/exit-codes.md`).
+    /// The exit code of a command that ends with it (`docs/client.md`).
     pub fn exit_code(&self) -> u8 {
         match self.cause {
             Cause::Usage => 2,

@@ -232,7 +232,7 @@ impl Inbox {
             let bytes: Vec<u8> = self.buffer.drain(..length.min(self.buffer.len())).collect();
             let packet = match reply {
                 Reply::Packet(packet) => packet,
-                Reply::PlainText(text) if self.heard => {
+                Reply::PlainText(text) if self.heard || ENDS.contains(&&*text) => {
                     return Ok(Some(Received::Message(ServerMessage::Disconnect(vec![text]))));
                 }
                 Reply::PlainText(text) => return Err(Unfinished::Unreadable(text)),
@@ -288,6 +288,10 @@ pub(super) fn random(length: usize) -> Vec<u8> {
 pub(super) fn fill(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the system has random bytes");
 }
+
+/// Ends that have nothing to do with the encoder, though written as text: another try would only be
+/// one more of what the server has too many of (`docs/protocol/xpra.md`).
+const ENDS: [&str; 3] = ["session busy", "login timeout", "authentication failed"];
 
 /// What a hello says of the login, beside what starts with `challenge`.
 const LOGIN: [&[u8]; 3] = [b"username", b"digest", b"salt-digest"];

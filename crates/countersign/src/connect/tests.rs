@@ -276,6 +276,22 @@ async fn a_server_that_cannot_read_an_encoder_is_asked_in_the_next() {
 }
 
 #[tokio::test]
+async fn a_server_that_has_no_place_is_not_asked_again() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let port = listening(move |mut socket, _| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let _ = socket.read(&mut [0; 64]).await;
+            let _ = socket.write_all(b"disconnect session busy\n").await;
+        }
+    })
+    .await;
+    assert_eq!(refused(connector(&format!("tcp://127.0.0.1:{port}"))).await.exit_code(), 75);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn s_046_words_of_what_is_no_server_are_shown_without_controls() {
     let port = listening(|mut socket, _| async move {
         let _ = socket.read(&mut [0; 64]).await;
