@@ -1,7 +1,7 @@
 //! The places our client finds its answers in: one file each, and the registry.
 //!
 //! To add one, write its file and add its two lines here. The tests below walk the registry, so a
-//! new entry is tested by being listed. [`crate::connect`] asks what comes out of it.
+//! new entry is tested by being listed. The client driver asks what comes out of it.
 #![forbid(unsafe_code)]
 
 mod env;
