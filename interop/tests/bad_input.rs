@@ -118,13 +118,12 @@ fn payloads_that_are_no_hello_are_refused() {
 fn fields_of_the_wrong_type_or_size_are_refused() {
     let list = Value::List(vec![Value::Int(1)]);
     let mut cases = Vec::new();
-    for key in ["username", "digest", "salt-digest", "challenge_response", "challenge_client_salt"] {
-        cases.push((
-            format!("a dictionary for {key}"),
-            with(honest("alice"), key, Value::Dict(vec![("".into(), Value::Int(1))])),
-        ));
+    for key in ["digest", "salt-digest", "challenge_response", "challenge_client_salt"] {
+        let dictionary = Value::Dict(vec![("".into(), Value::Int(1))]);
+        cases.push((format!("a dictionary for {key}"), with(honest("alice"), key, dictionary)));
         cases.push((format!("a number for {key}"), with(honest("alice"), key, Value::Int(5))));
     }
+    cases.push(("a number for username".to_owned(), with(honest("alice"), "username", Value::Int(5))));
     cases.push(("a list for username".to_owned(), with(honest("alice"), "username", list.clone())));
     cases.push(("numbers in digest".to_owned(), with(honest("alice"), "digest", list)));
     cases.push(("1,000 digests".to_owned(), with(honest("alice"), "digest", texts(&["hmac+sha512"; 1000]))));
@@ -132,14 +131,18 @@ fn fields_of_the_wrong_type_or_size_are_refused() {
         ("a NUL in the name", Value::from("ali\0ce")),
         ("a line break in the name", Value::from("alice\nroot")),
         ("a name of 60,000 bytes", Value::from("a".repeat(60_000).as_str())),
-        ("a name that is not UTF-8", Value::from([0xff, 0xfe, b'a'].as_slice())),
         ("a path for a name", Value::from("/etc/passwd")),
+        ("an option for a name", Value::from("--help")),
     ] {
         cases.push((what.to_owned(), with(honest("alice"), "username", name)));
     }
     for (what, caps) in cases {
         Gate::open().refuses(&what, &hello(caps), Duration::from_secs(5));
     }
+    let mut bytes = hello(with(honest("alice"), "username", "zz".into()));
+    let at = bytes.windows(4).position(|window| window == b"2:zz").expect("the name in the packet");
+    bytes[at + 2..at + 4].copy_from_slice(&[0xff, 0xfe]);
+    Gate::open().refuses("a name that is not UTF-8", &bytes, Duration::from_secs(5));
     let megabyte = hello(with(honest("alice"), "username", Value::from("a".repeat(1 << 20).as_str())));
     Gate::open().refuses("a name of 1 MB", &megabyte, Duration::from_secs(5));
 }

@@ -41,7 +41,7 @@ fn mistakes_of_addresses_end_the_start_with_78() {
         ),
         ("a path twice", vec![bind.as_str(), bind.as_str()], front.as_str()),
         ("a port that is none", vec!["--bind-tcp=127.0.0.1:65536,auth=none"], "0 to 65535"),
-        ("a host without a port", vec!["--bind-tcp=localhost,auth=none"], "localhost"),
+        ("a host without a port", vec!["--bind-tcp=localhost,auth=none"], "a port"),
         ("an empty address", vec!["--bind-tcp=,auth=none"], "--bind-tcp"),
         ("a backend of an unknown kind", vec![bind.as_str(), "--backend=tpc:127.0.0.1:80"], "tcp"),
         (

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use countersign::{
     config::{
-        Config, Form, KEYS, Layers, Paths,
+        Config, Form, KEYS, Layers, Log, Paths,
         explain::{Visitor, explain, play},
     },
     gateway::{Gateway, StartError},
@@ -82,8 +82,10 @@ struct GatewayArgs {
 }
 
 pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
-    let (config, _) = args.gateway.read()?;
-    logging::start(&config.log, &args.debug);
+    let (layers, paths) = args.gateway.read()?;
+    // Modules warn while they are configured, for example of a line that they leave out.
+    logging::start(&Log::new(&layers)?, &args.debug);
+    let config = Config::new(&layers, &Registry::builtin(), &paths)?;
     if args.check_config {
         print("the configuration is fine\n")?;
         return Ok(ExitCode::SUCCESS);
@@ -110,7 +112,9 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
 }
 
 pub(crate) fn check(args: &CheckArgs) -> Result<(), Report> {
-    let (config, layers) = args.gateway.read()?;
+    logging::start_quiet();
+    let (layers, paths) = args.gateway.read()?;
+    let config = Config::new(&layers, &Registry::builtin(), &paths)?;
     if args.effective {
         let rows = layers.effective(&Registry::builtin());
         if args.json {
@@ -134,7 +138,9 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Report> {
 
 pub(crate) fn explain_config(args: &ExplainArgs) -> Result<(), Report> {
     let visitor: Option<Visitor> = args.visitor.as_deref().map(str::parse).transpose()?;
-    let (config, _) = args.gateway.read()?;
+    logging::start_quiet();
+    let (layers, paths) = args.gateway.read()?;
+    let config = Config::new(&layers, &Registry::builtin(), &paths)?;
     match visitor {
         Some(visitor) => show(&play(&config, &visitor), args.json),
         None => show(&explain(&config, &Registry::builtin()), args.json),
@@ -169,14 +175,14 @@ fn end_signals() -> Result<(impl Future<Output = ()>, impl Future<Output = ()>),
 }
 
 impl GatewayArgs {
-    /// The configuration of files, environment and these flags.
-    fn read(&self) -> Result<(Config, Layers), Report> {
+    /// What files, environment and these flags say, and where the paths of this system are.
+    fn read(&self) -> Result<(Layers, Paths), Report> {
         let paths = Paths::system()?;
         let mut layers = Config::layers(self.config.as_deref(), &paths, std::env::vars_os())?;
         for (flag, value) in &self.given {
             layers.flag(flag, value)?;
         }
-        Ok((Config::new(&layers, &Registry::builtin(), &paths)?, layers))
+        Ok((layers, paths))
     }
 }
 

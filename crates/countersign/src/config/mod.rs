@@ -78,7 +78,7 @@ impl Config {
             Some(path) if path.is_empty() => Err(options.error(key, "it is empty", "write a path")),
             path => Ok(path.map_or_else(|| paths.state_dir.clone(), |path| PathBuf::from(path.as_str()))),
         })?;
-        Ok(Self { sockets, limits, state_dir, log: Log::read(layers)? })
+        Ok(Self { sockets, limits, state_dir, log: Log::new(layers)? })
     }
 
     /// Reads files and environment (`std::env::vars_os`) into layers; flags are the caller's to add.
@@ -156,7 +156,11 @@ pub struct Log {
 }
 
 impl Log {
-    fn read(layers: &Layers) -> Result<Self, ConfigError> {
+    /// Reads the part of the configuration that must be in force before the rest is judged, for that may warn.
+    ///
+    /// # Errors
+    /// A level or a format that there is not.
+    pub fn new(layers: &Layers) -> Result<Self, ConfigError> {
         let level = one(layers, "log.level", |options, key| {
             let level = options
                 .take(key)?
