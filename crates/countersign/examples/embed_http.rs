@@ -28,7 +28,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
             let Ok(admitted) = acceptor.accept(stream, peer).await else { return };
-            let who = admitted.grant.identity().map_or("nobody".into(), |who| who.name.to_string());
+            let who =
+                admitted.grant.identity().map_or_else(|| "nobody".to_owned(), |who| who.name.to_string());
             let Ok(stream) = admitted.into_stream().await else { return };
             let service = service_fn(move |request: Request<hyper::body::Incoming>| {
                 let page = format!("{who} asks for {}\n", request.uri().path());

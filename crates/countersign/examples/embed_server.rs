@@ -22,7 +22,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         tokio::spawn(async move {
             match acceptor.accept(stream, peer).await {
                 Ok(admitted) => {
-                    let who = admitted.grant.identity().map_or("nobody".into(), |who| who.name.to_string());
+                    let who = admitted
+                        .grant
+                        .identity()
+                        .map_or_else(|| "nobody".to_owned(), |who| who.name.to_string());
                     let mut stream = admitted.into_stream().await?;
                     stream.write_all(format!("hello, {who}\n").as_bytes()).await?;
                     stream.shutdown().await
