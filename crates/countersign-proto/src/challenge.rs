@@ -19,7 +19,7 @@ pub struct Hello {
     /// What it can answer with.
     pub offer: Offer,
     /// It holds a password and will leave if nobody asks for it. A chain that asks nothing still
-    /// owes it a throw-away challenge (`xpra-wire` section 7.7).
+    /// owes it a throw-away challenge (`docs/protocol/xpra.md`, the hello).
     pub expects_challenge: bool,
     /// The answer to the outstanding challenge.
     pub response: Option<Response>,
@@ -85,7 +85,8 @@ impl Offer {
         Hash::strongest_in(&self.mechanisms)
     }
 
-    /// The strongest HMAC for combining the salts. `xor` and `des` never are (`xpra-wire` 6.1).
+    /// The strongest HMAC for combining the salts. `xor` and `des` never are: clients
+    /// leave when a server names them.
     pub fn strongest_salt_hash(&self) -> Option<Hash> {
         Hash::strongest_in(&self.salt_digests)
     }

@@ -63,7 +63,7 @@ impl Failure {
     /// What a server's last words mean.
     ///
     /// Xpra's servers and ours say `authentication failed` for a wrong credential; the other texts
-    /// are those of [`crate::Refusal::public`] (`docs/protocol/xpra.md`).
+    /// are those of [`crate::Refusal::public`] (`docs/protocol/xpra.md`, the ends).
     pub(super) fn of_disconnect(words: &[String]) -> Self {
         let says = |text: &str| words.iter().any(|word| word == text);
         let failure = if says("authentication failed") {

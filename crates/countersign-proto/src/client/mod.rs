@@ -111,7 +111,7 @@ pub enum ServerMessage {
         /// The question.
         challenge: Challenge,
         /// The challenge says that a countersign server sent it: text secrets are then UTF-8, and
-        /// Latin-1 where they can be towards Xpra's servers (`docs/protocol/xpra.md`).
+        /// Latin-1 where they can be towards Xpra's servers (`docs/protocol/xpra.md`, spelling).
         countersign: bool,
     },
     /// The login is accepted, or needed nothing.

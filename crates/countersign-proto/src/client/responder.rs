@@ -76,7 +76,7 @@ pub trait ProvideSecret: Send + Sync {
     }
 
     /// Whether it has a secret without asking a person. The server is told, so that one that asks
-    /// nothing still checks something (`docs/protocol/xpra.md`).
+    /// nothing still checks something (`docs/protocol/xpra.md`, the hello).
     fn is_at_hand(&self) -> bool {
         true
     }
@@ -94,7 +94,7 @@ pub enum Provided {
 
 impl Provided {
     /// The bytes that prove it: the Latin-1 spelling of text towards an Xpra server, where it has
-    /// one (`docs/protocol/xpra.md`).
+    /// one (`docs/protocol/xpra.md`, spelling).
     pub(super) fn spelled(self, countersign: bool) -> Secret {
         match self {
             Self::Text(secret) if !countersign => secret.latin1().unwrap_or(secret),

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The message of the second step is the lower-case hexadecimal *text* of the first
-//! (`xpra-wire` section 6.2). Both ends call [`combine_salts`]; the client calls [`respond`], the
+//! (`docs/protocol/xpra.md`, the response). Both ends call [`combine_salts`]; the client calls [`respond`], the
 //! server [`StoredSecret::verifies`].
 
 use std::fmt;
@@ -43,7 +43,8 @@ impl StoredSecret {
     /// Whether `response` proves this secret for the combined salts.
     ///
     /// A text that has a Latin-1 spelling is tried in both spellings, and the same amount is
-    /// computed either way, so that time does not tell which one was meant (`xpra-modules` 1.5).
+    /// computed either way, so that time does not tell which one was meant
+    /// (`docs/protocol/xpra.md`, spelling).
     /// An empty secret proves nothing (S-32).
     pub fn verifies(&self, hash: Hash, combined: &[u8], response: &[u8]) -> bool {
         match self {

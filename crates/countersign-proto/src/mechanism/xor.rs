@@ -1,4 +1,4 @@
-//! `xor`: the secret itself, masked with the combined salts (`xpra-wire` section 6.2).
+//! `xor`: the secret itself, masked with the combined salts (`docs/protocol/xpra.md`, the response).
 //!
 //! The mask is computed from salts that travel beside it, so this hides nothing from who reads
 //! the wire. [`crate::server`] asks for it and [`crate::client`] answers it on a confidential wire

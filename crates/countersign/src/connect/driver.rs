@@ -297,5 +297,5 @@ fn unreadable(words: &str) -> Failure {
 }
 
 /// The version of Xpra's protocol that is claimed. Servers refuse what is below their floor, 3.0 at
-/// most, and pass everything above (`docs/protocol/xpra.md`).
+/// most, and pass everything above (`docs/protocol/xpra.md`, the hello).
 const XPRA_VERSION: &str = "6.5";

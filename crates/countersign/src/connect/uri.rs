@@ -1,6 +1,6 @@
 //! Where to log in, and as whom: `tcp://alice@host:10000/`, `unix:/run/app.sock` and their kin.
 //!
-//! Every form that Xpra's clients took is read (`docs/client.md`); user and password are
+//! Every form that Xpra's clients took is read (`docs/protocol/xpra.md`, addresses); user and password are
 //! percent-decoded (RFC 3986 section 2.1). An address sets host, port, user, password and display,
 //! and nothing else: whoever sends somebody an address must not be able to make their client run or
 //! read anything (S-47). No error repeats what was written, for it may hold a password (S-88).

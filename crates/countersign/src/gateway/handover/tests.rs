@@ -243,7 +243,7 @@ async fn s_086_an_answer_given_before_the_question_was_read_still_arrives() {
     assert_eq!(Relayed::end(relayed.ended).await.reason, EndReason::BackendClosed);
 }
 
-/// S-087: whichever end does not read, backend or client, stops the other, and the gateway holds little.
+/// S-86, S-87: whichever end does not read, backend or client, stops the other, and the gateway holds little.
 #[tokio::test]
 async fn s_086_a_slow_reader_stops_the_sender_within_a_bound() {
     for (client, backend, from_client) in [

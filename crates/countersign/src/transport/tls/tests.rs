@@ -98,7 +98,7 @@ async fn s_037_tls_1_2_is_spoken_only_where_the_listener_says_so() {
     assert_eq!(facts.version, "TLSv1.2");
     assert!(facts.cipher.starts_with("TLS_ECDHE_"), "{}", facts.cipher);
     assert!(peer.certificate.is_some());
-    // S-035: no binding where uniqueness cannot be told.
+    // S-35: no binding where uniqueness cannot be told.
     assert!(peer.channel_binding.is_none() && connected.unwrap().channel_binding().is_none());
 }
 
@@ -229,7 +229,7 @@ async fn s_043_a_server_is_known_by_authority_and_name_or_by_fingerprint_or_not_
     assert!(matches!(connected.into_stream(), Err(TlsError::Unverified)));
 }
 
-/// S-040: what a client proved on one connection never counts on another.
+/// S-40: what a client proved on one connection never counts on another.
 #[tokio::test]
 async fn s_040_there_is_no_resumption_and_no_early_data() {
     let server = ServerTls::new(made("localhost"), OldestVersion::Tls12).unwrap();
