@@ -19,10 +19,11 @@ use crate::{login::LoginArgs, report::Report};
   countersign connect --password-file=$HOME/.app-password unix:/run/app.sock
   ssh -o ProxyCommand='countersign connect tls://alice@gate.example:10000' inner
   countersign connect --listen 127.0.0.1:5433 tls://alice@gate.example:10000
-  countersign connect --listen unix:/run/user/1000/app.sock tls://alice@gate.example:10000
+  countersign connect --listen unix:/run/user/1000/app.sock tls://gate.example
 
-Exit codes: 0 done, 2 usage, 69 unreachable, 75 try again later, 76 the server is not the right one or wants
-what is forbidden, 77 login refused, 79 no credential, 1 anything else.")]
+Exit codes: 0 done, 1 anything not named here, 2 usage, 69 unreachable, 75 try
+again later, 76 the server is not the right one or wants what is forbidden,
+77 login refused, 79 no credential.")]
 pub(crate) struct ConnectArgs {
     /// Keep a local door at HOST:PORT (loopback only; port 0 chooses one) or unix:PATH.
     #[arg(long, value_name = "LOCAL")]

@@ -26,7 +26,7 @@ pub(crate) struct LoginArgs {
     #[arg(value_name = "ADDRESS", env = "COUNTERSIGN_SERVER_ADDRESS", hide_env_values = true)]
     address: Private,
     /// Log in as NAME, whatever the address says. Else the address, XPRA_USERNAME, or your login name.
-    #[arg(long, short = 'u', value_name = "NAME", env = "COUNTERSIGN_USERNAME", help_heading = LOGIN)]
+    #[arg(long, short = 'u', value_name = "NAME", env = "COUNTERSIGN_USERNAME", hide_env_values = true, help_heading = LOGIN)]
     username: Option<String>,
     /// A file whose whole content is the password; again for each further question of the server.
     #[arg(long, value_name = "FILE", help_heading = LOGIN)]

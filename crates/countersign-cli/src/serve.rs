@@ -21,14 +21,21 @@ use crate::{
 /// Run the gateway.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  countersign serve --bind=/run/app/door.sock,auth=peercred --backend=unix:/run/app/app.sock
-  countersign serve --bind-tcp='0.0.0.0:10000,auth=hosts,auth=file(filename=/etc/app/password)' \\
-                    --backend=tcp:127.0.0.1:5432
+  countersign serve --bind=/run/app/door.sock,auth=peercred \\
+      --backend=unix:/run/app/app.sock
+  countersign serve --backend=tcp:127.0.0.1:5432 \\
+      --bind-tcp='0.0.0.0:10000,auth=hosts,auth=file(filename=/etc/app/word)'
   countersign serve --config /etc/countersign/countersign.toml
 
-Signals: TERM and INT stop accepting and wait for the sessions (a second one ends them at once).
-Exit codes: 0 ended by itself, 1 sessions were cut, 2 usage, 69 an address cannot be listened on,
-77 no permission, 78 configuration.")]
+A socket without auth= is opened on Unix and loopback addresses only, with a
+warning. `countersign modules list` shows what auth= can name, and
+`countersign explain` says what a configuration lets in.
+
+Signals: TERM and INT stop accepting and wait for the sessions; a second one
+ends them at once.
+
+Exit codes: 0 every session ended by itself, 1 sessions were cut, 2 usage,
+69 an address cannot be listened on, 77 no permission, 78 configuration.")]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     gateway: GatewayArgs,
@@ -45,7 +52,9 @@ pub(crate) struct ServeArgs {
 #[command(after_help = "Examples:
   countersign check
   countersign check --effective --json
-  countersign check --bind-tcp=:10000,auth=env")]
+  countersign check --bind-tcp=:10000,auth=hosts
+
+Exit codes: 0 fine (warnings go to standard error), 2 usage, 78 a mistake.")]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     gateway: GatewayArgs,
@@ -62,7 +71,9 @@ pub(crate) struct CheckArgs {
 #[command(after_help = "Examples:
   countersign explain --config countersign.toml
   countersign explain --as alice@192.0.2.7
-  countersign explain --as alice@local --json")]
+  countersign explain --as alice@local --json
+
+Exit codes: 0 said, 2 usage, 78 a mistake in the configuration.")]
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
     gateway: GatewayArgs,

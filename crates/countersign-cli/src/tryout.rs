@@ -28,8 +28,8 @@ use crate::{
 /// Run a throw-away gateway and show the ways in.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  countersign try             then paste the commands it shows in another terminal
-  countersign try --script    run them here, print what happens, and end")]
+  countersign try             then paste what it shows in another terminal
+  countersign try --script    run it here, print what happens, and end")]
 pub(crate) struct TryArgs {
     /// Run each way in and print what happened; exit code 1 if one ends otherwise than it should.
     #[arg(long)]

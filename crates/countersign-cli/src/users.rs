@@ -24,8 +24,9 @@ use crate::report::{Exit, Report, print, print_json};
   countersign users list users.db --json
   countersign users import users.db /etc/xpra/users.sdb
 
-Passwords are asked for twice on a terminal, or read from a file or from standard input. They are kept
-as verifiers only: Argon2id, and the least that verifies Xpra's digests unless --no-legacy is given.")]
+Passwords are asked for twice on a terminal, or read from a file or from
+standard input. They are kept as verifiers only: Argon2id and, unless
+--no-legacy is given, the least that verifies Xpra's digests.")]
 pub(crate) struct UsersArgs {
     #[command(subcommand)]
     command: Command,
