@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod drive;
 pub mod handover;
+mod inherit;
 mod listen;
 mod serve;
 

@@ -1,6 +1,6 @@
 //! The whole gateway: every socket of a configuration, from opening to the last session's end.
 
-use std::{fmt, future::Future, io, os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
+use std::{fmt, future::Future, io, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, watch},
@@ -8,12 +8,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Door, drive::Acceptor};
+use super::{Door, drive::Acceptor, inherit::Inherited};
 use crate::{
     config::{Accepts, Config, SocketConfig, TlsOptions},
     error::ConfigError,
     proto::server::Settings,
-    sys::inherited,
     transport::{
         Address, BindError, Listener,
         tls::{OldestVersion, ServerTls},
@@ -49,11 +48,11 @@ impl Gateway {
             let acceptor = acceptor(socket, config, &mut certificates)?;
             prepared.push((socket, acceptor, Arc::new(socket.backend.clone())));
         }
-        let mut inherited = inherited::sockets().map_err(StartError::Inherited)?;
+        let mut inherited = Inherited::all()?;
         let mut doors = Vec::new();
         for (socket, acceptor, backend) in prepared {
-            let listener = match take_inherited(&mut inherited, socket) {
-                Some(fd) => Listener::from_fd(fd).map_err(StartError::Inherited)?,
+            let listener = match inherited.take(socket)? {
+                Some(listener) => listener,
                 None => Listener::bind(&socket.address, &socket.unix).await.map_err(StartError::Bind)?,
             };
             let name = socket.name.clone().unwrap_or_else(|| listener.local_address().to_string());
@@ -61,9 +60,7 @@ impl Gateway {
             let door = Door::new(name, listener, acceptor, backend);
             doors.push(door.with_warning(warning.map(ToString::to_string)));
         }
-        if let Some((name, _)) = inherited.first() {
-            return Err(StartError::Config(unmatched(name)));
-        }
+        inherited.finish()?;
         let permits = Arc::new(Semaphore::new(config.limits.max_unauthenticated));
         Ok(Self { doors, drain_timeout: config.limits.drain_timeout, permits })
     }
@@ -205,19 +202,4 @@ impl Certificates<'_> {
         let missing = || ConfigError::new("the gateway's certificate", "it was not made", "start again");
         self.own.as_ref().ok_or_else(missing)
     }
-}
-
-fn take_inherited(inherited: &mut Vec<(String, OwnedFd)>, socket: &SocketConfig) -> Option<OwnedFd> {
-    let name = socket.name.as_ref()?;
-    let position = inherited.iter().position(|(given, _)| given == name)?;
-    Some(inherited.remove(position).1)
-}
-
-fn unmatched(name: &str) -> ConfigError {
-    let name = name.escape_debug();
-    ConfigError::new(
-        "inherited sockets",
-        format!("no socket of the configuration has name={name}"),
-        format!("add name={name} to the socket that it is for"),
-    )
 }
