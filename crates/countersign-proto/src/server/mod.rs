@@ -47,6 +47,8 @@ pub(crate) struct Context {
     settings: Settings,
     random: Box<dyn Random>,
     tickets: u64,
+    /// When the client last spoke: the pause before a refusal counts from there.
+    heard: Instant,
 }
 
 /// Limits of a conversation.
@@ -122,7 +124,7 @@ impl Conversation {
         now: Instant,
     ) -> Self {
         let deadline = now + settings.handshake_timeout.min(settings.login_timeout);
-        let context = Context { chain, peer, settings, random: Box::new(random), tickets: 0 };
+        let context = Context { chain, peer, settings, random: Box::new(random), tickets: 0, heard: now };
         Self { state: State::AwaitHello { since: now }, context, actions: VecDeque::new(), deadline }
     }
 
@@ -136,7 +138,10 @@ impl Conversation {
 
     /// Takes what the client did.
     pub fn handle(&mut self, now: Instant, message: ClientMessage) {
-        self.advance(|state, context, actions| state.handle(context, now, message, actions));
+        self.advance(|state, context, actions| {
+            context.heard = now;
+            state.handle(context, now, message, actions)
+        });
     }
 
     /// Takes the result of a [`Check`] back. A late one is ignored.
@@ -209,13 +214,14 @@ impl Context {
         self.tickets
     }
 
-    /// The state that refuses after the pause, counted from `now`.
+    /// The state that refuses after the pause. It counts from what the client said and not from now:
+    /// how long a module took would tell an unknown name from a known one (S-26).
     fn refuse(&mut self, now: Instant, refusal: Refusal) -> State {
         let delay = self.settings.refusal_delay;
         let mut noise = [0; 2];
         self.random.fill(&mut noise);
         let jitter = delay.mul_f64(f64::from(u16::from_be_bytes(noise)) / f64::from(u16::MAX) / 5.0);
-        State::Refusing { refusal, until: now + delay + jitter }
+        State::Refusing { refusal, until: (self.heard + delay + jitter).max(now) }
     }
 }
 

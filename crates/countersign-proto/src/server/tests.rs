@@ -397,6 +397,21 @@ fn s_026_every_refusal_waits_between_1_0_and_1_2_seconds_from_the_answer() {
 }
 
 #[test]
+fn s_026_the_work_of_a_module_is_hidden_in_the_pause() {
+    let mut server = Server::new(vec![reversed()], unix());
+    server.send(hello("alice"));
+    let challenge = server.challenge();
+    let answered = server.now;
+    server.send(hello("alice").with_response(Some(answer(&challenge, "wrong"))));
+    let Some(Action::Check(check)) = server.conversation.poll() else { panic!("a check is due") };
+    server.now += Duration::from_millis(900);
+    server.conversation.handle_checked(server.now, check.run());
+    server.wait();
+    let told = server.now - answered;
+    assert!(told >= Duration::from_secs(1) && told <= Duration::from_millis(1200), "{told:?}");
+}
+
+#[test]
 fn s_001_silence_before_the_hello_and_slowness_after_it_have_one_deadline_each() {
     let mut server = Server::new(vec![reversed()], unix());
     assert_eq!(server.wait(), Duration::from_secs(10));
