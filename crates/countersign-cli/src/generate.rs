@@ -1,10 +1,14 @@
 //! `countersign generate`: manual pages, shell completions and the table of modules, from the same
 //! definitions as `--help` and the registry.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, CommandFactory as _, ValueEnum};
 use clap_complete::Shell;
+use clap_mangen::Man;
 use countersign::modules::Registry;
 
 use crate::{
@@ -40,8 +44,7 @@ enum What {
 
 pub(crate) fn run(args: GenerateArgs) -> Result<(), Report> {
     let written = match args.what {
-        What::Man => fs::create_dir_all(&args.to)
-            .and_then(|()| clap_mangen::generate_to(args::Args::command(), &args.to)),
+        What::Man => manual(&args.to),
         What::Completions => completions(&args),
         What::Modules => fs::write(&args.to, modules()),
     };
@@ -52,7 +55,46 @@ pub(crate) fn run(args: GenerateArgs) -> Result<(), Report> {
     print(&format!("wrote {place}\n"))
 }
 
-fn completions(args: &GenerateArgs) -> std::io::Result<()> {
+fn manual(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut command = args::Args::command().disable_help_subcommand(true);
+    command.build();
+    let mut commands = vec![&command];
+    while let Some(command) = commands.pop() {
+        commands.extend(command.get_subcommands().filter(|command| !command.is_hide_set()));
+        let page = Man::new(command.clone()).source("countersign").manual("User Commands");
+        let mut text = Vec::new();
+        page.render(&mut text)?;
+        fs::write(folder.join(page.get_filename()), sectioned(&String::from_utf8_lossy(&text)))?;
+    }
+    Ok(())
+}
+
+/// A page whose closing words stand in the sections that readers of manuals look for: the generator
+/// puts them all into one called EXTRA.
+fn sectioned(page: &str) -> String {
+    let Some((head, rest)) = page.split_once("\n.SH EXTRA\n") else { return page.to_owned() };
+    let (extra, tail) = rest.split_once("\n.SH ").map_or((rest, None), |(extra, tail)| (extra, Some(tail)));
+    let mut text = head.to_owned();
+    for paragraph in extra.trim_end().split("\n\n") {
+        let words = |title| paragraph.strip_prefix(title).map(str::trim_start);
+        let section = if let Some(commands) = paragraph.strip_prefix("Examples:\n") {
+            format!("EXAMPLES\n.nf\n{commands}\n.fi")
+        } else if let Some(codes) = words("Exit codes:") {
+            format!("EXIT STATUS\n{codes}")
+        } else if let Some(signals) = words("Signals:") {
+            format!("SIGNALS\n{signals}")
+        } else {
+            format!("NOTES\n{paragraph}")
+        };
+        text.push_str(&format!("\n.SH {section}"));
+    }
+    text.push('\n');
+    tail.iter().for_each(|tail| text.push_str(&format!(".SH {tail}")));
+    text
+}
+
+fn completions(args: &GenerateArgs) -> io::Result<()> {
     fs::create_dir_all(&args.to)?;
     let shells: &[Shell] = args.shell.as_ref().map_or_else(Shell::value_variants, std::slice::from_ref);
     for shell in shells {

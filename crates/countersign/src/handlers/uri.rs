@@ -23,7 +23,7 @@ impl Handler for Uri {
 
     fn manual(&self) -> &'static str {
         "It answers the first question with the password that the address holds. Everybody on this machine can read \
-         a command line while the program runs, and the shell keeps it in its history (S-48): use a file, a variable \
+         a command line while the program runs, and the shell keeps it in its history: use a file, a variable \
          or the prompt where that matters."
     }
 

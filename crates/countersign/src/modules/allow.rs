@@ -21,7 +21,7 @@ impl Module for Allow {
     fn manual(&self) -> &'static str {
         "A client has to answer, and any answer will do. The identity is the name that the client claims, so \
          everybody can be anybody: never use it where a backend acts on the name. A warning is printed at start and \
-         for every connection (S-67)."
+         for every connection."
     }
 
     fn example(&self) -> &'static str {

@@ -17,7 +17,7 @@ impl Module for None {
     fn manual(&self) -> &'static str {
         "Every client that reaches the socket is let in, and nobody is named by it. It is the way to say that a \
          network socket shall be open: without it, such a socket is refused at start. A warning is printed at start \
-         and for every connection (S-67)."
+         and for every connection."
     }
 
     fn example(&self) -> &'static str {

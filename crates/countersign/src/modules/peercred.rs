@@ -36,7 +36,7 @@ impl Module for PeerCred {
          primary gid, whatever group the program ran under. A uid that has no account gets in only where its number \
          is listed (or is the gateway's own), and names nobody: neither any=yes nor a group lets in the processes \
          that a deleted account left behind. root gets in only where it is listed. On a socket without kernel \
-         credentials, and for a peer from a foreign user namespace, everybody is refused (S-63, S-78)."
+         credentials, and for a peer from a foreign user namespace, everybody is refused."
     }
 
     fn example(&self) -> &'static str {

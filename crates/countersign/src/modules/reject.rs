@@ -23,7 +23,7 @@ impl Module for Reject {
 
     fn manual(&self) -> &'static str {
         "It asks as `file` does and then refuses, whatever the answer. A client cannot tell it from a module that \
-         knows no such user: same packets, same text, same time, same hashing (S-26)."
+         knows no such user: same packets, same text, same time, same hashing."
     }
 
     fn example(&self) -> &'static str {

@@ -60,7 +60,7 @@ impl Module for Exec {
          comes then is refused as busy.\n\n\
          A program may say who it is by one JSON object on standard output, 64 KiB at most: {\"username\": \"alice\", \
          \"uid\": 1000, \"gid\": 1000, \"displays\": [\":10\"]}, the name alone being required. Other output is \
-         ignored, and without the object nobody is named (S-74)."
+         ignored, and without the object nobody is named."
     }
 
     fn example(&self) -> &'static str {

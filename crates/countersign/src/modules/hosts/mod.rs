@@ -51,8 +51,8 @@ impl Module for Hosts {
          else one in the deny file refuses, else the client is let in; a missing file is an empty one. Rules for the \
          daemons `countersign`, `xpra` and `ALL` apply. It names nobody and asks nothing.\n\n\
          Write addresses where you can. A name, domain, KNOWN, UNKNOWN or PARANOID makes a look-up of two seconds at \
-         most; the name counts only if it leads back to the address, and without an answer the client is refused \
-         (S-78). LOCAL means loopback, and confirmed names without a dot.\n\n\
+         most; the name counts only if it leads back to the address, and without an answer the client is refused. \
+         LOCAL means loopback, and confirmed names without a dot.\n\n\
          Of hosts_options(5) allow, deny and severity are understood. What cannot be done or decided here is an error \
          with its line: commands (spawn, twist), netgroups, user@host, a network with bits outside of its mask. At \
          start an error stops the gateway; later, when a file has changed, it is logged and refuses everybody until \

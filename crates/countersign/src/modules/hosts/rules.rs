@@ -232,7 +232,7 @@ fn parse_options(text: &str) -> Result<Says, String> {
             // How loudly the library would log; here every decision is recorded.
             "severity" => Says::AsItsFile,
             "spawn" | "twist" | "aclexec" => {
-                return Err(format!("`{keyword}` would run a command, which is never done here (S-74)"));
+                return Err(format!("`{keyword}` would run a command, which is never done here"));
             }
             _ => {
                 return Err(
