@@ -1,10 +1,13 @@
 //! `countersign modules`: what this build can check with.
 
 use clap::{Args, Subcommand};
-use countersign::modules::{COMMON_OPTIONS, Module, OptionSpec, Registry};
+use countersign::{
+    ConfigError,
+    modules::{COMMON_OPTIONS, Module, OptionSpec, Registry},
+};
 use serde::Serialize;
 
-use crate::report::{Report, print, print_json, wrap};
+use crate::report::{Exit, Report, print, print_json, wrap};
 
 /// Show the modules that a chain is made of.
 #[derive(Debug, Args)]
@@ -62,7 +65,8 @@ pub(crate) fn run(args: ModulesArgs) -> Result<(), Report> {
             .modules()
             .try_for_each(|module| print(&format!("{:<18} {}\n", module.name(), module.summary()))),
         Command::Show { name, json } => {
-            let module = registry.find(&name)?;
+            let unknown = |error: ConfigError| Report::new(Exit::Usage, &error).fix(error.fix());
+            let module = registry.find(&name).map_err(unknown)?;
             if json { print_json(&describe(module)) } else { print(&manual(module)) }
         }
     }

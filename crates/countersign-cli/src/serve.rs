@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use countersign::{
+    ConfigError,
     config::{
         Config, Form, KEYS, Layers, Log, Paths,
         explain::{Visitor, explain, play},
@@ -148,10 +149,13 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Report> {
 }
 
 pub(crate) fn explain_config(args: &ExplainArgs) -> Result<(), Report> {
-    let visitor: Option<Visitor> = args.visitor.as_deref().map(str::parse).transpose()?;
-    logging::start_quiet();
-    let (layers, paths) = args.gateway.read()?;
-    let config = Config::new(&layers, &Registry::builtin(), &paths)?;
+    let visitor: Option<Visitor> = args
+        .visitor
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .map_err(|error: ConfigError| Report::new(Exit::Usage, &error).fix(error.fix()))?;
+    let (config, _) = args.gateway.read()?;
     match visitor {
         Some(visitor) => show(&play(&config, &visitor), args.json),
         None => show(&explain(&config, &Registry::builtin()), args.json),

@@ -221,14 +221,17 @@ fn import(table: &Path, from: &Path, legacy: bool) -> Result<(), Report> {
     for name in &imported.disabled {
         eprintln!("disabled: {name} has no password there");
     }
-    print(&format!("added {} users, left out {}\n", imported.added.len(), imported.skipped.len()))
+    let users = |number: usize| format!("{number} user{}", if number == 1 { "" } else { "s" });
+    print(&format!("added {}, left out {}\n", users(imported.added.len()), imported.skipped.len()))
 }
 
 impl SourceArgs {
     fn read(&self, name: &str, twice: bool) -> Result<Secret, Report> {
         let bytes = match (&self.password_file, self.stdin) {
-            (Some(file), _) => std::fs::read(file)
-                .map_err(|error| Report::new(Exit::Failure, format!("{}: {error}", file.display())))?,
+            (Some(file), _) => std::fs::read(file).map_err(|error| {
+                Report::new(Exit::Failure, format!("{}: it cannot be read: {error}", file.display()))
+                    .fix("name a file that holds the password, or use --stdin")
+            })?,
             (None, true) => {
                 let mut bytes = Vec::new();
                 std::io::stdin().lock().take(MOST).read_to_end(&mut bytes)?;
@@ -257,8 +260,9 @@ fn ask(name: &str, twice: bool) -> Result<Secret, Report> {
 }
 
 fn username(name: &str) -> Result<Username, Report> {
-    Username::parse(name)
-        .map_err(|refusal| Report::new(Exit::Failure, format!("the name: {}", refusal.cause)))
+    Username::parse(name).map_err(|refusal| {
+        Report::new(Exit::Usage, format!("the name: {}", refusal.cause)).fix("choose another name")
+    })
 }
 
 fn from_now(after: Duration) -> Result<i64, Report> {

@@ -34,7 +34,7 @@ pub(super) fn load(layers: &mut Layers, named: Option<&Path>, paths: &Paths) -> 
         ConfigError::new(
             what,
             format!("it cannot be read: {error}"),
-            "mend its permissions, or name another file",
+            "write the path of a file that the gateway may read",
         )
     };
     if let Some(path) = named {

@@ -100,7 +100,7 @@ impl Registry {
         let is = |module: &&&dyn Module| module.name() == wanted || module.aliases().contains(&&*wanted);
         modules.find(is).copied().ok_or_else(|| {
             let names: Vec<&str> = self.modules.iter().map(|module| module.name()).collect();
-            ConfigError::unknown("auth", &wanted, names)
+            ConfigError::unknown("the modules", &wanted, names)
         })
     }
 
@@ -214,7 +214,7 @@ mod tests {
         let error = Registry::builtin().find("alow").err().unwrap();
         assert_eq!(
             (error.to_string().as_str(), error.fix()),
-            ("auth: there is no `alow`", "did you mean `allow`?")
+            ("the modules: there is no `alow`", "did you mean `allow`?")
         );
         for module in MODULES {
             let wrong = Options::new(module.name(), [("promt".to_owned(), "secret-value".to_owned())]);
