@@ -155,7 +155,9 @@ pub(crate) fn explain_config(args: &ExplainArgs) -> Result<(), Report> {
         .map(str::parse)
         .transpose()
         .map_err(|error: ConfigError| Report::new(Exit::Usage, &error).fix(error.fix()))?;
-    let (config, _) = args.gateway.read()?;
+    logging::start_quiet();
+    let (layers, paths) = args.gateway.read()?;
+    let config = Config::new(&layers, &Registry::builtin(), &paths)?;
     match visitor {
         Some(visitor) => show(&play(&config, &visitor), args.json),
         None => show(&explain(&config, &Registry::builtin()), args.json),
