@@ -57,7 +57,10 @@ fn main() {
         ["role", kind, folder] => role(kind, Path::new(folder)),
         // `cargo test --benches` runs this too; there is nothing to measure then.
         _ if words.contains(&"--test") => {}
-        _ => compare(),
+        _ => {
+            compare();
+            idle();
+        }
     }
 }
 
@@ -94,23 +97,57 @@ fn compare() {
     }
 }
 
+/// Resident memory of the whole gateway for each client that has logged in and says nothing.
+fn idle() {
+    let connections = number("IDLE", 2000);
+    let runtime = Runtime::new().expect("a runtime");
+    println!("\nResident memory of the gateway per idle client that has logged in, {connections} clients\n");
+    println!("| client | KiB |\n|---|---|");
+    for (kind, title) in [("gate-unix", "Unix socket"), ("gate-tls", "TLS 1.3 with client certificate")] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let each = runtime.block_on(async {
+            let daemon =
+                tokio::spawn(echo(UnixListener::bind(folder.path().join("echo")).expect("a socket")));
+            let mut server = start(kind, folder.path());
+            let client = Client::new(kind, &server.address);
+            let mut kept = Vec::new();
+            // What the first connections load once is not theirs.
+            for _ in 0..20 {
+                kept.push(client.enter().await);
+            }
+            let before = resident(server.process.id());
+            for _ in 0..connections {
+                kept.push(client.enter().await);
+            }
+            let after = resident(server.process.id());
+            drop(kept);
+            server.process.kill().expect("it runs");
+            server.process.wait().expect("it ends");
+            daemon.abort();
+            (after - before) / connections as f64
+        });
+        println!("| {title} | {each:.1} |");
+    }
+}
+
+/// The daemon behind: gives one byte back and waits for the end.
+async fn echo(listener: UnixListener) {
+    while let Ok((mut socket, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut byte = [0; 1];
+            if socket.read_exact(&mut byte).await.is_ok() {
+                let _ = socket.write_all(&byte).await;
+                let _ = socket.read(&mut byte).await;
+            }
+        });
+    }
+}
+
 /// Microseconds of the server for each connection.
 fn measure(runtime: &Runtime, kind: &str, connections: usize) -> f64 {
     let folder = tempfile::tempdir().expect("a folder");
-    let echo = folder.path().join("echo");
     runtime.block_on(async {
-        let listener = UnixListener::bind(&echo).expect("a socket");
-        let daemon = tokio::spawn(async move {
-            while let Ok((mut socket, _)) = listener.accept().await {
-                tokio::spawn(async move {
-                    let mut byte = [0; 1];
-                    if socket.read_exact(&mut byte).await.is_ok() {
-                        let _ = socket.write_all(&byte).await;
-                        let _ = socket.read(&mut byte).await;
-                    }
-                });
-            }
-        });
+        let daemon = tokio::spawn(echo(UnixListener::bind(folder.path().join("echo")).expect("a socket")));
         let mut server = start(kind, folder.path());
         let client = Arc::new(Client::new(kind, &server.address));
         client.repeat(connections / 10).await;
@@ -156,6 +193,11 @@ impl Client {
     }
 
     async fn once(&self) {
+        let _ = self.enter().await.shutdown().await;
+    }
+
+    /// A connection that has logged in and reached the daemon.
+    async fn enter(&self) -> Stream {
         let mut stream = match self.address.strip_prefix("unix:") {
             Some(path) => Stream::new(UnixStream::connect(path).await.expect("the server listens")),
             None => {
@@ -176,7 +218,7 @@ impl Client {
         stream.write_all(b"x").await.expect("the relay takes it");
         stream.flush().await.expect("the relay takes it");
         stream.read_exact(&mut [0]).await.expect("the echo");
-        let _ = stream.shutdown().await;
+        stream
     }
 }
 
@@ -363,6 +405,13 @@ fn cpu(process: u32) -> f64 {
     let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
     let ticks: f64 = fields[11..13].iter().map(|ticks| ticks.parse::<f64>().expect("a number")).sum();
     ticks / rustix::param::clock_ticks_per_second() as f64
+}
+
+/// Resident memory of a process, in KiB.
+fn resident(process: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
 }
 
 fn number(name: &str, default: usize) -> usize {
