@@ -1,7 +1,7 @@
 //! Opens the stream of the daemon that a [`Grant`] entitles to.
 //!
 //! Called by the gateway's drivers when a chain has passed. To add a kind: one file, one arm of
-//! [`Kind`], one name in [`KINDS`].
+//! `Kind`, one name in `KINDS`.
 //!
 //! | file | holds |
 //! |---|---|
