@@ -7,7 +7,7 @@
 //! | `dial` | reaching a server and knowing that it is the right one |
 //! | `known_servers` | [`KnownServers`]: who was accepted at first contact |
 //! | `login` | the conversation over a stream, in packets |
-//! | `relay` | [`pass`], [`relay`] and [`Door`]: what follows a login |
+//! | `relay` | [`pass`], [`relay()`] and [`Door`]: what follows a login |
 //! | `info` | what a server says, as lines or JSON |
 //! | `person` | who is told and asked |
 //! | `error` | why there is no connection, with the exit code |
