@@ -9,6 +9,14 @@ use crate::{connect, generate, info, modules, report::Report, serve, tryout, use
 /// Authentication in front of any daemon.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, max_term_width = 100, subcommand_required = true)]
+#[command(after_help = "Examples:
+  countersign try --script
+  countersign serve --bind=/run/app/door.sock,auth=peercred \\
+      --backend=unix:/run/app/app.sock
+  countersign info unix:/run/app/door.sock
+  countersign connect unix:/run/app/door.sock
+
+`countersign COMMAND --help` says more, with examples.")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,

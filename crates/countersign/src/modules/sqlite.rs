@@ -19,7 +19,7 @@ impl Module for Sqlite {
     }
 
     fn summary(&self) -> &'static str {
-        "the accounts of an SQLite database, Xpra's or that of `countersign users`"
+        "the accounts of an SQLite database, ours or Xpra's"
     }
 
     fn options(&self) -> &'static [OptionSpec] {
