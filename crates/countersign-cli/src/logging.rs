@@ -3,7 +3,14 @@
 use std::io::IsTerminal as _;
 
 use countersign::config::{Log, LogFormat};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{self, FmtContext, FormatEvent, FormatFields, format::Writer},
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
+    util::SubscriberInitExt as _,
+};
 
 /// Starts the gateway's log on standard error: text on a terminal, JSON lines otherwise, unless the
 /// configuration says.
@@ -42,7 +49,28 @@ pub(crate) fn start(log: &Log, debug: &[String]) {
 
 /// Starts a log that shows warnings only, as text: for commands that a person reads the output of.
 pub(crate) fn start_quiet() {
-    let layer = fmt::layer().with_writer(std::io::stderr).with_target(false).without_time();
+    let layer = fmt::layer().with_writer(std::io::stderr).event_format(AsWarning);
     let registry = tracing_subscriber::registry().with(EnvFilter::new("warn,countersign::audit=off"));
     let _ = registry.with(layer).try_init();
+}
+
+/// Writes a line of the log as the command writes its own warnings.
+struct AsWarning;
+
+impl<S, N> FormatEvent<S, N> for AsWarning
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let word = if *event.metadata().level() == Level::ERROR { "error" } else { "warning" };
+        write!(writer, "{word}: ")?;
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
 }

@@ -22,10 +22,8 @@ use crate::{
 /// Run the gateway.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  countersign serve --bind=/run/app/door.sock,auth=peercred \\
-      --backend=unix:/run/app/app.sock
-  countersign serve --backend=tcp:127.0.0.1:5432 \\
-      --bind-tcp='0.0.0.0:10000,auth=hosts,auth=file(filename=/etc/app/word)'
+  countersign serve --bind=app.sock,auth=peercred --backend=tcp:127.0.0.1:5432
+  countersign serve --bind-tcp='*:10000,auth=hosts,auth=file(filename=app.pw)'
   countersign serve --config /etc/countersign/countersign.toml
 
 A socket without auth= is opened on Unix and loopback addresses only, with a
