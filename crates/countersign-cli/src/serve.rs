@@ -105,7 +105,10 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
             tracing::warn!(socket = socket.label(), "{}: {warning}", socket.label());
         }
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(Gateway::blocking_threads(&config))
+        .build()?;
     runtime.block_on(async {
         let gateway = Gateway::open(&config).await?;
         for (name, address) in gateway.sockets() {

@@ -71,6 +71,11 @@ impl Check {
         }
     }
 
+    /// The place in the chain of the link that will be asked, counted from 0.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
     /// The module that will be asked.
     pub fn module(&self) -> &'static str {
         self.link().map_or("", |link| link.module)

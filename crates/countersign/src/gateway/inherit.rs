@@ -99,7 +99,7 @@ fn covers(meant: &Address, given: &Address) -> bool {
 }
 
 /// Whether a socket's file can be opened by somebody whom these options would have kept out.
-#[allow(clippy::useless_conversion, reason = "a mode has 16 bits on macOS")]
+#[allow(clippy::useless_conversion, reason = "the width of a mode differs between systems")]
 fn is_wider(file: &rustix::fs::Stat, meant: &UnixOptions) -> bool {
     let own = rustix::process::geteuid().as_raw();
     let opens = |bit: u32| u32::from(file.st_mode) & bit != 0;

@@ -12,7 +12,7 @@ use super::{Door, drive::Acceptor, inherit::Inherited};
 use crate::{
     config::{Accepts, Config, SocketConfig, TlsOptions},
     error::ConfigError,
-    proto::server::Settings,
+    proto::server::{CHECKS_AT_ONCE, Settings},
     transport::{
         Address, BindError, Listener,
         tls::{OldestVersion, ServerTls},
@@ -61,8 +61,17 @@ impl Gateway {
             doors.push(door.with_warning(warning.map(ToString::to_string)));
         }
         inherited.finish()?;
-        let permits = Arc::new(Semaphore::new(config.limits.max_unauthenticated));
-        Ok(Self { doors, drain_timeout: config.limits.drain_timeout, permits })
+        let crowd = Arc::new(Crowd::new(config.limits.max_unauthenticated));
+        Ok(Self { doors, drain_timeout: config.limits.drain_timeout, crowd })
+    }
+
+    /// How many threads a runtime has to let checks block, so that no socket waits for another's
+    /// module (S-81); they are started only when they are needed.
+    pub fn blocking_threads(config: &Config) -> usize {
+        let links: usize = config.sockets.iter().map(|socket| socket.chain.links().len()).sum();
+        /// For all else that waits: names of hosts, files.
+        const OTHERS: usize = 64;
+        links.saturating_mul(CHECKS_AT_ONCE).saturating_add(OTHERS)
     }
 
     /// The open sockets: their names, and the addresses with the ports that the system chose.

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::io::AsyncReadExt;
+use tokio::{io::AsyncReadExt, sync::Semaphore, task::spawn_blocking, time::timeout_at};
 
 mod packets;
 mod patience;
@@ -29,7 +29,7 @@ use crate::{
     modules::Registry,
     proto::{
         error::Reason,
-        server::Settings,
+        server::{CHECKS_AT_ONCE, Check, Conversation, Settings},
         wire::detect::{Detected, detect},
     },
     transport::{Stream, tls::ServerTls},
@@ -39,6 +39,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Acceptor {
     chain: Arc<Chain>,
+    /// For each link, the checks of it that may still be started.
+    lanes: Arc<[Arc<Semaphore>]>,
     settings: Settings,
     protocol: Protocol,
     wires: Wires,
@@ -112,7 +114,8 @@ impl Acceptor {
     /// Lets in whom `chain` lets in, in the clear, by whatever protocol the client speaks.
     pub fn new(chain: Arc<Chain>) -> Self {
         let (settings, protocol) = (Settings::default(), Protocol::default());
-        Self { chain, settings, protocol, wires: Wires::Plain }
+        let lanes = chain.links().iter().map(|_| Arc::new(Semaphore::new(CHECKS_AT_ONCE))).collect();
+        Self { chain, lanes, settings, protocol, wires: Wires::Plain }
     }
 
     /// The same for modules as they are written in `auth=`, of the builtin registry.
@@ -202,14 +205,40 @@ impl Acceptor {
             // A client of a silent protocol may wait for the daemon to speak first: TLS is required
             // there or absent, never guessed.
             Wires::Either(_) if self.protocol == Protocol::Stream => return Ok((stream, peer)),
-            Wires::Either(tls) => match first_bytes(&mut stream, patience).await? {
-                Detected::Tls => tls,
-                _ => return Ok((stream, peer)),
-            },
+            Wires::Either(tls) => (tls, false),
         };
-        match patience.wait(tls.handshake(stream, peer)).await {
-            Some(secured) => secured.map_err(|error| error.refusal()),
-            None => Err(Refusal::new(Reason::Timeout, "the TLS handshake did not end in time")),
+        match first_bytes(&mut stream, deadline).await? {
+            Detected::Tls => tls.accept(stream, peer, deadline).await.map_err(|error| error.refusal()),
+            _ if required => Err(Refusal::new(
+                Reason::Malformed,
+                "the client does not speak TLS, which this socket requires",
+            )),
+            _ => Ok((stream, peer)),
+        }
+    }
+
+    /// Runs a check where it may block, unless it never does, and hands the result back.
+    ///
+    /// A link that hangs fills its own lane: every other login finds a thread (S-81). A place in the
+    /// lane is free again when the check has ended, also one that nobody waits for any more.
+    async fn run(&self, conversation: &mut Conversation, check: Check) {
+        if !check.may_block() {
+            return conversation.handle_checked(Instant::now(), check.run());
+        }
+        let deadline = conversation.poll_timeout().unwrap_or_else(Instant::now);
+        let running = async {
+            let place = Arc::clone(self.lanes.get(check.position())?).acquire_owned().await.ok()?;
+            let done = spawn_blocking(move || {
+                let done = check.run();
+                drop(place);
+                done
+            });
+            done.await.ok()
+        };
+        match timeout_at(deadline.into(), running).await {
+            Ok(Some(done)) => conversation.handle_checked(Instant::now(), done),
+            // S-65: late or lost is refused. The thread ends by itself; its result is dropped.
+            Ok(None) | Err(_) => conversation.handle_timeout(deadline),
         }
     }
 }

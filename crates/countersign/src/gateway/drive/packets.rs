@@ -13,7 +13,7 @@ use crate::{
     proto::{
         challenge::{self, Offer},
         error::Reason,
-        server::{Action, Check, ClientMessage, Conversation},
+        server::{Action, ClientMessage, Conversation},
         wire::xpra::{
             Caps, Challenge, Decoder, Disconnect, Encoder, Hello, Limits, Packet, ServerHello, Value,
             WireError, plain_text,
@@ -95,12 +95,13 @@ pub(super) async fn drive(
 ) -> Result<Admitted, Turned> {
     let chain = Arc::clone(&acceptor.chain);
     let conversation = Conversation::new(chain, Arc::clone(&peer), acceptor.settings, random, start);
-    let decoder = Decoder::new(Limits::default());
-    let login = Login { stream, conversation, patience, decoder, hello: None };
+    let login =
+        Login { acceptor, stream, conversation, decoder: Decoder::new(Limits::default()), hello: None };
     login.drive(peer).await
 }
 
-struct Login {
+struct Login<'a> {
+    acceptor: &'a Acceptor,
     stream: Stream,
     conversation: Conversation,
     patience: Patience,
@@ -108,13 +109,13 @@ struct Login {
     hello: Option<Hello>,
 }
 
-impl Login {
+impl Login<'_> {
     async fn drive(mut self, peer: Arc<Peer>) -> Result<Admitted, Turned> {
         // What told the protocol is the beginning of the first packet.
         let mut buffer = self.stream.take_pending();
         let refusal = loop {
             match self.conversation.poll() {
-                Some(Action::Check(check)) => run(&mut self.conversation, check).await,
+                Some(Action::Check(check)) => self.acceptor.run(&mut self.conversation, check).await,
                 Some(Action::Challenge(challenge)) => {
                     if let Err(refusal) = self.send_challenge(challenge).await {
                         break refusal;
@@ -223,22 +224,6 @@ impl Login {
         };
         part(&mut self.stream, &bytes).await;
     }
-}
-
-/// Runs a check where it may block, unless it never does, and hands the result back.
-pub(super) async fn run(conversation: &mut Conversation, check: Check) {
-    let deadline = conversation.poll_timeout().unwrap_or_else(Instant::now);
-    let done = if check.may_block() {
-        let running = tokio::task::spawn_blocking(move || check.run());
-        match timeout_at(deadline.into(), running).await {
-            Ok(Ok(done)) => done,
-            // S-65: late or lost is refused. The thread ends by itself; its result is dropped.
-            Ok(Err(_)) | Err(_) => return conversation.handle_timeout(deadline),
-        }
-    } else {
-        check.run()
-    };
-    conversation.handle_checked(Instant::now(), done);
 }
 
 /// Random bytes of the operating system (S-28).

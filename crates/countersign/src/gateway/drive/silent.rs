@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Acceptor, Admitted, Speech, Turned, packets::run};
+use super::{Acceptor, Admitted, Speech, Turned};
 use crate::{
     Peer, Refusal,
     proto::{
@@ -31,7 +31,7 @@ pub(super) async fn drive(
         match conversation.poll() {
             Some(Action::Accept(grant)) => return Ok(Admitted { grant, stream, speech: Speech::Silent }),
             Some(Action::Refuse(refusal)) => return Err(turned(refusal)),
-            Some(Action::Check(check)) => run(&mut conversation, check).await,
+            Some(Action::Check(check)) => acceptor.run(&mut conversation, check).await,
             Some(Action::Challenge(_)) => {
                 return Err(turned(Refusal::new(
                     Reason::NoCommonMechanism,

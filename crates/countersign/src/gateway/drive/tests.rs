@@ -5,13 +5,20 @@ use std::time::{Duration, Instant};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
+    sync::Mutex,
 };
 
 use super::*;
 use crate::{
-    Secret,
+    Claim, Identity, Secret, Verifier,
     modules::{Options, Registry},
     proto::challenge::Response,
+    proto::{
+        chain::{CheckPeer, Link},
+        challenge::Response,
+    },
+    transport::tls::OldestVersion,
+    trust::ServerIdentity,
     proto::wire::xpra::{Challenge, ClientHello, Decoder, Disconnect, Encoder, Kind, Limits, Packet, Reply},
 };
 
@@ -153,6 +160,88 @@ async fn what_is_no_packet_gets_one_line_of_text_and_is_closed() {
         b"P\xff\0\0\0\0\0\x01",
     ] {
         let (mut client, server) = meet(acceptor(&["allow"]));
+#[tokio::test]
+async fn s_038_tls_on_a_plain_socket_and_plaintext_on_a_tls_socket_are_closed_without_an_answer() {
+    let state = tempfile::tempdir().unwrap();
+    let identity = ServerIdentity::open(state.path(), "gate", std::time::SystemTime::now()).unwrap();
+    let tls = Arc::new(ServerTls::new(identity.certified_key(), OldestVersion::Tls13).unwrap());
+    let plain = hello().packet(Encoder::Rencodeplus).encode().unwrap();
+    for (acceptor, sent) in [
+        (acceptor(&["allow"]), &[0x16, 3, 1, 0, 5][..]),
+        (acceptor(&["allow"]).requiring_tls(Arc::clone(&tls)), &plain),
+        (acceptor(&["none"]).requiring_tls(Arc::clone(&tls)), b"GET / HTTP/1.1\r\n\r\n"),
+        (acceptor(&["none"]).with_protocol(Protocol::Stream).requiring_tls(tls), b"x"),
+    ] {
+        let (mut client, server) = meet(acceptor);
+        client.write_all(sent).await.unwrap();
+        assert!(read_to_end(&mut client).await.is_empty(), "{sent:?}");
+        assert_eq!(server.await.unwrap().unwrap_err().refusal.reason, Reason::Malformed);
+    }
+}
+
+/// A module that decides nothing before its lock is free.
+struct Hangs(Arc<Mutex<()>>);
+
+impl CheckPeer for Hangs {
+    fn check(&self, _: &Peer, _: &Claim) -> Result<Option<Identity>, Refusal> {
+        drop(self.0.blocking_lock());
+        Ok(None)
+    }
+}
+
+fn asking(module: Hangs) -> Acceptor {
+    let link = Link::new("hangs", Verifier::Peer(Box::new(module)));
+    let mut settings = Settings::default();
+    settings.refusal_delay = Duration::ZERO;
+    Acceptor::new(Arc::new(Chain::new(vec![link]).unwrap())).with_settings(settings)
+}
+
+#[tokio::test]
+async fn s_081_a_module_that_hangs_takes_no_thread_from_another_link() {
+    let (stuck, free) = (Arc::new(Mutex::new(())), Arc::new(Mutex::new(())));
+    let (slow, quick) = (asking(Hangs(Arc::clone(&stuck))), asking(Hangs(free)));
+    let held = stuck.lock().await;
+    let bytes = hello().packet(Encoder::Rencodeplus).encode().unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..600 {
+        let (mut client, server) = meet(slow.clone());
+        client.write_all(&bytes).await.unwrap();
+        waiting.push((client, server));
+    }
+    while slow.lanes[0].available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let start = Instant::now();
+    let (mut client, server) = meet(quick);
+    client.write_all(&bytes).await.unwrap();
+    assert!(server.await.unwrap().is_ok());
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    drop(held);
+    for (_client, server) in waiting {
+        assert!(server.await.unwrap().is_ok(), "whoever waited is served in the end");
+    }
+}
+
+#[tokio::test]
+async fn s_081_a_check_that_nobody_waits_for_keeps_its_place_until_it_ends() {
+    let stuck = Arc::new(Mutex::new(()));
+    let slow = asking(Hangs(Arc::clone(&stuck)));
+    let held = stuck.lock().await;
+    let (mut client, server) = meet(slow.clone());
+    client.write_all(&hello().packet(Encoder::Rencodeplus).encode().unwrap()).await.unwrap();
+    let most = slow.lanes[0].available_permits();
+    while slow.lanes[0].available_permits() == most {
+        tokio::task::yield_now().await;
+    }
+    server.abort();
+    assert!(server.await.unwrap_err().is_cancelled());
+    assert_eq!(slow.lanes[0].available_permits(), most - 1);
+    drop(held);
+    while slow.lanes[0].available_permits() < most {
+        tokio::task::yield_now().await;
+    }
+}
+
         client.write_all(garbage).await.unwrap();
         assert_eq!(read_to_end(&mut client).await, b"disconnect protocol error\n", "{garbage:?}");
         drop(client);

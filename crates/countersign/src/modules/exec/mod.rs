@@ -27,6 +27,7 @@ use crate::{
     proto::{
         chain::{CheckPassword, CheckPeer},
         error::Reason,
+        server::CHECKS_AT_ONCE,
     },
 };
 
@@ -97,7 +98,7 @@ impl Program {
             let fix = "write a length of time from a moment to a day, as timeout=30s";
             return Err(options.error("timeout", "a check must end", fix));
         }
-        let most = options.number("max-concurrent", 8, 1..=1024)?;
+        let most = options.number("max-concurrent", 8, 1..=CHECKS_AT_ONCE as u64)?;
         let dialog_display = options.take("display")?.map(|display| display.to_string());
         Ok(Self {
             command,
