@@ -182,8 +182,10 @@ impl Acceptor {
         if self.protocol == Protocol::Stream {
             return silent::drive(self, stream, peer, start).await;
         }
-        match first_bytes(&mut stream, &mut patience).await {
-            Ok(Detected::Packets) => packets::drive(self, stream, peer, start, patience).await,
+        match first_bytes(&mut stream, deadline).await {
+            Ok(Detected::Packets) => packets::drive(self, stream, peer, start).await,
+            // S-38: without an answer.
+            Ok(Detected::Tls) => Err(turned(Refusal::new(Reason::Malformed, unspoken(Detected::Tls)), &peer)),
             Ok(other) => {
                 packets::refuse_unread(&mut stream).await;
                 Err(turned(Refusal::new(Reason::Malformed, unspoken(other)), &peer))
@@ -199,9 +201,9 @@ impl Acceptor {
         peer: Peer,
         patience: &mut Patience,
     ) -> Result<(Stream, Peer), Refusal> {
-        let tls = match &self.wires {
+        let (tls, required) = match &self.wires {
             Wires::Plain => return Ok((stream, peer)),
-            Wires::Tls(tls) => tls,
+            Wires::Tls(tls) => (tls, true),
             // A client of a silent protocol may wait for the daemon to speak first: TLS is required
             // there or absent, never guessed.
             Wires::Either(_) if self.protocol == Protocol::Stream => return Ok((stream, peer)),
