@@ -6,11 +6,12 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use countersign::{
     ConfigError,
     config::{
-        Config, Form, KEYS, Layers, Log, Paths,
+        Config, Form, KEYS, Layers, Paths, Warning,
         explain::{Visitor, explain, play},
     },
     gateway::{Gateway, StartError},
     modules::Registry,
+    sys::{environment::scrub_env, title::replace_argument},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -92,10 +93,9 @@ struct GatewayArgs {
 }
 
 pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
-    let (layers, paths) = args.gateway.read()?;
-    // Modules warn while they are configured, for example of a line that they leave out.
-    logging::start(&Log::new(&layers)?, &args.debug);
-    let config = Config::new(&layers, &Registry::builtin(), &paths)?;
+    let (config, _) = args.gateway.read()?;
+    args.gateway.scrub(&config);
+    logging::start(&config.log, &args.debug);
     if args.check_config {
         print("the configuration is fine\n")?;
         return Ok(ExitCode::SUCCESS);
@@ -201,6 +201,34 @@ impl GatewayArgs {
             layers.flag(flag, value)?;
         }
         Ok((layers, paths))
+    }
+
+    /// Takes passwords of the module `password` out of what other users of the machine can read
+    /// (S-80, S-90). Call it before there are threads.
+    ///
+    /// The warning about them is given all the same: they were readable until now.
+    fn scrub(&self, config: &Config) {
+        let warned = |warning: &Warning| matches!(warning, Warning::SecretInArgument(_));
+        if !config.sockets.iter().flat_map(|socket| &socket.warnings).any(warned) {
+            return;
+        }
+        let holds = |text: &str| text.contains("password");
+        for (_, value) in self.given.iter().filter(|(_, value)| holds(value)) {
+            let shown = value.split(',').next().filter(|shown| !holds(shown)).unwrap_or_default();
+            // With `--flag=` before it or not, whatever the flag was called.
+            for argument in std::env::args().filter(|argument| argument.ends_with(value.as_str())) {
+                let flag = argument.strip_suffix(value.as_str()).unwrap_or_default();
+                // Where the system has no way to do it, the warning remains.
+                let _ = replace_argument(&argument, &format!("{flag}{shown}"));
+            }
+        }
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with("COUNTERSIGN_"))?;
+            holds(&value.to_string_lossy()).then_some(name)
+        });
+        for name in variables.collect::<Vec<_>>() {
+            let _ = scrub_env(&name);
+        }
     }
 }
 
