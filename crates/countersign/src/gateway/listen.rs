@@ -6,17 +6,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tracing::{debug, warn};
 
 use super::{
+    Crowd, Place,
     audit::{self, Decision},
-    drive::{Acceptor, Admitted, Speech, XpraClient},
+    drive::{Acceptor, Admitted, Speech, Turned, XpraClient},
     handover::{self, Control, Ended},
 };
 use crate::{
-    Grant, Peer,
+    Grant, Peer, Refusal,
     backend::{self, Backend, BackendError, Opened, SessionFacts},
+    proto::error::Reason,
     transport::{Listener, Stream},
 };
 
@@ -52,52 +57,68 @@ impl Door {
     /// Accepts until `stop`, then lets the sessions that run go on until `cut`, and says how many
     /// were cut.
     ///
-    /// Each login holds one of the `permits` until it is decided; without one the kernel's queue
-    /// holds new clients back (S-04).
+    /// Each login has a place in the `crowd` until it is decided (S-04).
     pub async fn serve(
         self,
-        permits: Arc<Semaphore>,
+        crowd: Arc<Crowd>,
         stop: impl Future<Output = ()>,
         cut: impl Future<Output = ()>,
     ) -> usize {
-        let door = Arc::new(self);
+        let Self { name, listener, acceptor, backend, warning } = self;
+        let inside = Arc::new(Inside { name, acceptor, backend, warning });
         let mut sessions = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
         loop {
-            let permit = tokio::select! {
-                () = &mut stop => break,
-                Some(_) = sessions.join_next() => continue,
-                permit = Arc::clone(&permits).acquire_owned() => permit,
-            };
-            let Ok(permit) = permit else { break };
             let accepted = tokio::select! {
                 () = &mut stop => break,
-                accepted = door.listener.accept() => accepted,
+                // What has ended gives its memory back now, and not when the next client comes (S-02).
+                Some(_) = sessions.join_next() => continue,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let door = Arc::clone(&door);
-                    sessions.spawn(async move { door.receive(stream, peer, permit).await });
+                    let (inside, place) = (Arc::clone(&inside), crowd.enter());
+                    sessions.spawn(async move { inside.receive(stream, peer, place).await });
                 }
                 Err(error) => {
                     // S-05: out of descriptors, for example. Waiting is what lets some be freed.
-                    warn!(socket = door.name, "cannot accept a connection for now: {error}");
+                    warn!(socket = inside.name, "cannot accept a connection for now: {error}");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
+        // Whoever comes now is turned away by the kernel instead of waiting in a queue that nobody
+        // serves, and another gateway may take the address (S-97).
+        drop(listener);
         drain(sessions, cut).await
     }
+}
 
+/// A door without its listener: what each of its connections needs.
+struct Inside {
+    name: String,
+    acceptor: Acceptor,
+    backend: Arc<Backend>,
+    warning: Option<String>,
+}
+
+impl Inside {
     /// One connection, from accept to its end.
-    async fn receive(&self, stream: Stream, peer: Peer, permit: tokio::sync::OwnedSemaphorePermit) {
+    async fn receive(&self, stream: Stream, peer: Peer, place: Place) {
         let start = Instant::now();
         let session = session_id();
         if let Some(warning) = &self.warning {
             warn!(socket = self.name, peer = %peer, "{warning}");
         }
-        let admitted = self.acceptor.accept(stream, peer).await;
-        drop(permit);
+        let admitted = tokio::select! {
+            biased;
+            admitted = self.acceptor.accept(stream, peer.clone()) => admitted,
+            () = place.given_up() => {
+                let refusal = Refusal::new(Reason::Busy, "too many are logging in: its place went to another");
+                Err(Turned { refusal, peer: Arc::new(peer), username: None })
+            }
+        };
+        drop(place);
         match admitted {
             Ok(admitted) => {
                 Decision::accepted(&self.name, &session, &admitted.grant, start.elapsed()).record();
@@ -157,11 +178,16 @@ impl Door {
                 return None;
             }
         };
-        let prelude = match packets {
-            true => client.forward(&mut opened.stream).await,
-            false => client.welcome(&mut stream).await,
-        };
-        if let Err(error) = prelude {
+        if packets {
+            // S-86: a daemon that accepts and does not read is as good as none.
+            let told = timeout(PRELUDE, client.forward(&mut opened.stream)).await;
+            if let Err(error) = told.unwrap_or_else(|late| Err(late.into())) {
+                let error = BackendError::from(error);
+                self.unreachable(&error);
+                client.dismiss(stream, &["connection error", &error.to_string()]).await;
+                return None;
+            }
+        } else if let Err(error) = client.welcome(&mut stream).await {
             debug!(socket = self.name, "the session ended before it began: {error}");
             return None;
         }
@@ -211,6 +237,9 @@ fn session_id() -> String {
     super::drive::random(&mut bytes);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// How long a daemon behind may take to read the client's hello.
+const PRELUDE: Duration = Duration::from_secs(5);
 
 /// How long the gateway leaves a socket alone that cannot accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+mod crowd;
 pub mod drive;
 pub mod handover;
 mod inherit;
 mod listen;
 mod serve;
 
+pub use crowd::{Crowd, Place};
 pub use listen::Door;
 pub use serve::{Gateway, Outcome, StartError};

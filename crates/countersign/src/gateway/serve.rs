@@ -2,13 +2,9 @@
 
 use std::{fmt, future::Future, io, path::Path, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{Semaphore, watch},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 
-use super::{Door, drive::Acceptor, inherit::Inherited};
+use super::{Crowd, Door, drive::Acceptor, inherit::Inherited};
 use crate::{
     config::{Accepts, Config, SocketConfig, TlsOptions},
     error::ConfigError,
@@ -25,7 +21,7 @@ use crate::{
 pub struct Gateway {
     doors: Vec<Door>,
     drain_timeout: Duration,
-    permits: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
 }
 
 /// How a gateway ended.
@@ -85,9 +81,9 @@ impl Gateway {
         let (phase, phases) = watch::channel(Phase::Serve);
         let mut doors = JoinSet::new();
         for door in self.doors {
-            let permits = Arc::clone(&self.permits);
+            let crowd = Arc::clone(&self.crowd);
             let (stop, cut) = (reach(phases.clone(), Phase::Drain), reach(phases.clone(), Phase::Cut));
-            doors.spawn(door.serve(permits, stop, cut));
+            doors.spawn(door.serve(crowd, stop, cut));
         }
         stop.await;
         let _ = phase.send(Phase::Drain);
