@@ -182,8 +182,8 @@ impl Acceptor {
         if self.protocol == Protocol::Stream {
             return silent::drive(self, stream, peer, start).await;
         }
-        match first_bytes(&mut stream, deadline).await {
-            Ok(Detected::Packets) => packets::drive(self, stream, peer, start).await,
+        match first_bytes(&mut stream, &mut patience).await {
+            Ok(Detected::Packets) => packets::drive(self, stream, peer, start, patience).await,
             // S-38: without an answer.
             Ok(Detected::Tls) => Err(turned(Refusal::new(Reason::Malformed, unspoken(Detected::Tls)), &peer)),
             Ok(other) => {
@@ -209,8 +209,11 @@ impl Acceptor {
             Wires::Either(_) if self.protocol == Protocol::Stream => return Ok((stream, peer)),
             Wires::Either(tls) => (tls, false),
         };
-        match first_bytes(&mut stream, deadline).await? {
-            Detected::Tls => tls.accept(stream, peer, deadline).await.map_err(|error| error.refusal()),
+        match first_bytes(&mut stream, patience).await? {
+            Detected::Tls => match patience.wait(tls.handshake(stream, peer)).await {
+                Some(secured) => secured.map_err(|error| error.refusal()),
+                None => Err(Refusal::new(Reason::Timeout, "the TLS handshake did not end in time")),
+            },
             _ if required => Err(Refusal::new(
                 Reason::Malformed,
                 "the client does not speak TLS, which this socket requires",

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{timeout, timeout_at},
+    time::timeout,
 };
 
 use super::{Acceptor, Admitted, FAREWELL, Patience, Speech, Turned};
@@ -95,8 +95,8 @@ pub(super) async fn drive(
 ) -> Result<Admitted, Turned> {
     let chain = Arc::clone(&acceptor.chain);
     let conversation = Conversation::new(chain, Arc::clone(&peer), acceptor.settings, random, start);
-    let login =
-        Login { acceptor, stream, conversation, decoder: Decoder::new(Limits::default()), hello: None };
+    let decoder = Decoder::new(Limits::default());
+    let login = Login { acceptor, stream, conversation, patience, decoder, hello: None };
     login.drive(peer).await
 }
 
