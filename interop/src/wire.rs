@@ -242,16 +242,6 @@ pub fn send(stream: &mut impl Write, bytes: &[u8]) {
     let _ = stream.write_all(bytes).and_then(|()| stream.flush());
 }
 
-/// Whether the other end has closed the connection; what it said before is thrown away.
-#[must_use]
-pub fn has_closed(stream: &mut TcpStream) -> bool {
-    stream.set_nonblocking(true).expect("a socket option");
-    let seen = std::io::copy(stream, &mut std::io::sink());
-    stream.set_nonblocking(false).expect("a socket option");
-    // Without an error it was read to its end.
-    seen.map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |_| true)
-}
-
 /// The flag of rencodeplus in the header.
 pub const RENCODEPLUS: u8 = 0x10;
 

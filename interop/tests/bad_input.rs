@@ -270,11 +270,11 @@ fn clients_that_never_finish_are_cut_off_at_the_deadline() {
         let (gate, whole) = (&gate, whole.clone());
         scope.spawn(move || {
             let mut stream = dial(gate.gateway.tcp());
-            for byte in whole.chunks(1).take(60) {
-                wire::send(&mut stream, byte);
-                thread::sleep(Duration::from_millis(500));
-                if wire::has_closed(&mut stream) {
-                    return;
+            let mut sender = stream.try_clone().expect("a second handle");
+            thread::spawn(move || {
+                for byte in whole.chunks(1).take(60) {
+                    wire::send(&mut sender, byte);
+                    thread::sleep(Duration::from_millis(500));
                 }
             });
             gate.expect_refusal("a byte at a time", &mut stream, Duration::from_secs(25));
