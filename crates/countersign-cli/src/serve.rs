@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use countersign::{
     ConfigError,
     config::{
-        Config, Form, KEYS, Layers, Paths, Warning,
+        Config, Form, KEYS, Layers, Log, Paths, Warning,
         explain::{Visitor, explain, play},
     },
     gateway::{Gateway, StartError},
@@ -93,9 +93,11 @@ struct GatewayArgs {
 }
 
 pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
-    let (config, _) = args.gateway.read()?;
+    let (layers, paths) = args.gateway.read()?;
+    // Modules warn while they are configured, for example of a line that they leave out.
+    logging::start(&Log::new(&layers)?, &args.debug);
+    let config = Config::new(&layers, &Registry::builtin(), &paths)?;
     args.gateway.scrub(&config);
-    logging::start(&config.log, &args.debug);
     if args.check_config {
         print("the configuration is fine\n")?;
         return Ok(ExitCode::SUCCESS);
