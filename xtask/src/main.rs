@@ -71,7 +71,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        summary: "the measurements of docs/performance.md; more arguments go to `cargo bench`",
+        summary: "what logins and the hand-over cost; more arguments go to `cargo bench`",
         run: bench,
     },
     Command {

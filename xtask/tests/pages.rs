@@ -1,4 +1,5 @@
-//! The pages say what is there, and all of it: `docs/security.md` beside the tests, `ARCHITECTURE.md` beside the files.
+//! The pages say what is there, and all of it: `docs/security.md` beside the tests, `ARCHITECTURE.md` beside the files,
+//! the example of `README.md` beside the one that is compiled.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -102,6 +103,23 @@ fn every_page_that_is_pointed_at_exists() {
             }
         }
     }
+}
+
+#[test]
+fn the_example_of_the_readme_is_the_one_that_is_compiled() {
+    let (readme, library) = (read("README.md"), read("crates/countersign/src/lib.rs"));
+    let block = |text: &str, start: &str, end: &str| {
+        let inside = text.split_once(start).and_then(|(_, rest)| rest.split_once(end));
+        inside.map(|(block, _)| block.to_owned()).unwrap_or_default()
+    };
+    let compiled: String = block(&library, "//! ```no_run\n", "//! ```\n")
+        .lines()
+        .map(|line| line.strip_prefix("//!").map_or(line, |line| line.strip_prefix(' ').unwrap_or(line)))
+        .filter(|line| !line.starts_with("# "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert!(compiled.contains("Acceptor"));
+    assert_eq!(block(&readme, "```rust,ignore\n", "```\n"), compiled);
 }
 
 /// Every test of the repository with the numbers that its name or the comment above it carries.

@@ -11,9 +11,9 @@ use crate::{connect, generate, info, modules, report::Report, serve, tryout, use
 #[command(name = "countersign", version, max_term_width = 100, subcommand_required = true)]
 #[command(after_help = "Examples:
   countersign try --script
-  countersign serve --bind=app.sock,auth=peercred --backend=tcp:127.0.0.1:5432
-  countersign info unix:app.sock
-  countersign connect unix:app.sock
+  countersign serve --bind=./app.sock,auth=peercred --backend=tcp:[::1]:5432
+  countersign info unix:./app.sock
+  countersign connect unix:./app.sock
 
 `countersign COMMAND --help` says more, with examples.")]
 pub(crate) struct Args {

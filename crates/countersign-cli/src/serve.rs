@@ -23,7 +23,7 @@ use crate::{
 /// Run the gateway.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  countersign serve --bind=app.sock,auth=peercred --backend=tcp:127.0.0.1:5432
+  countersign serve --bind=./app.sock,auth=peercred --backend=tcp:[::1]:5432
   countersign serve --bind-tcp='*:10000,auth=hosts,auth=file(filename=app.pw)'
   countersign serve --config /etc/countersign/countersign.toml
 

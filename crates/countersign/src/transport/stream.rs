@@ -97,7 +97,7 @@ impl AsyncRead for Stream {
             buf.put_slice(this.unread.get(..take).unwrap_or_default());
             this.unread.drain(..take);
             if this.unread.is_empty() {
-                // An idle connection keeps no buffer (the goal per connection is in docs/performance.md).
+                // An idle connection keeps no buffer (40 KiB for each is the goal).
                 this.unread = Vec::new();
             }
             return Poll::Ready(Ok(()));
