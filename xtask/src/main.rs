@@ -141,7 +141,7 @@ fn doctest() -> Result<(), Failed> {
 }
 
 fn bench(arguments: &[&str]) -> Result<(), Failed> {
-    run("measurements", cargo(["bench", "--workspace"]).args(arguments))
+    run("measurements", cargo(["bench", "--workspace", "--bench", "*"]).args(arguments))
 }
 
 /// The command writes its own pages; a test compares them with what lies in the repository.
