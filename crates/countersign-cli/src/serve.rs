@@ -112,11 +112,12 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
         .max_blocking_threads(Gateway::blocking_threads(&config))
         .build()?;
     runtime.block_on(async {
+        // Before the first socket: who is told to end while it starts still removes what it made.
+        let (stop, now) = end_signals()?;
         let gateway = Gateway::open(&config).await?;
         for (name, address) in gateway.sockets() {
             tracing::info!(socket = name, "listening on {address}");
         }
-        let (stop, now) = end_signals()?;
         match gateway.run(stop, now).await.cut {
             0 => Ok(ExitCode::SUCCESS),
             cut => {
