@@ -123,6 +123,10 @@ fn fields_of_the_wrong_type_or_size_are_refused() {
         cases.push((format!("a dictionary for {key}"), with(honest("alice"), key, dictionary)));
         cases.push((format!("a number for {key}"), with(honest("alice"), key, Value::Int(5))));
     }
+    let dictionary = Value::Dict(vec![("".into(), Value::from("alice"))]);
+    cases.push(("a dictionary for username".to_owned(), with(honest("alice"), "username", dictionary)));
+    let latin1 = Value::Bytes(vec![b'a', 0xe9]);
+    cases.push(("a name that is not UTF-8".to_owned(), with(honest("alice"), "username", latin1)));
     cases.push(("a number for username".to_owned(), with(honest("alice"), "username", Value::Int(5))));
     cases.push(("a list for username".to_owned(), with(honest("alice"), "username", list.clone())));
     cases.push(("numbers in digest".to_owned(), with(honest("alice"), "digest", list)));

@@ -81,6 +81,8 @@ fn s_013_each_field_has_a_type() {
     let wrong = [
         ("username", Value::Int(1)),
         ("username", Value::List(Vec::new())),
+        ("username", Value::Dict(vec![("".into(), "alice".into())])),
+        ("username", Value::Bytes(vec![b'a', 0xe9])),
         ("version", Value::Float(6.5)),
         ("uuid", Value::Bool(true)),
         ("display", Value::Int(10)),

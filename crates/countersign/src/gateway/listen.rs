@@ -110,9 +110,11 @@ impl Inside {
         if let Some(warning) = &self.warning {
             warn!(socket = self.name, peer = %peer, "{warning}");
         }
+        // The state of a login is larger than that of a session and gone when the session starts.
+        let login = Box::pin(self.acceptor.accept(stream, peer.clone()));
         let admitted = tokio::select! {
             biased;
-            admitted = self.acceptor.accept(stream, peer.clone()) => admitted,
+            admitted = login => admitted,
             () = place.given_up() => {
                 let refusal = Refusal::new(Reason::Busy, "too many are logging in: its place went to another");
                 Err(Turned { refusal, peer: Arc::new(peer), username: None })
@@ -138,27 +140,34 @@ impl Inside {
     /// Takes an admitted client to the daemon. `None` where there is no session: the client only
     /// asked something, or the daemon could not be reached.
     async fn hand_over(&self, admitted: Admitted, session: &str) -> Option<Ended> {
+        // The grant and the client's hello, which may be large, do not live as long as the session.
+        let (client, opened) = Box::pin(self.prepare(admitted, session)).await?;
+        Some(relay(client, opened).await)
+    }
+
+    /// Opens the daemon for a client and says to both what is due before the bytes are theirs.
+    async fn prepare(&self, admitted: Admitted, session: &str) -> Option<(Stream, Opened)> {
         let Admitted { grant, stream, speech } = admitted;
         let facts = SessionFacts::new(session, transport(grant.peer()));
         match speech {
             Speech::Silent => match self.backend.open(&grant, &facts).await {
-                Ok(opened) => Some(relay(stream, opened).await),
+                Ok(opened) => Some((stream, opened)),
                 Err(error) => {
                     self.unreachable(&error);
                     None
                 }
             },
-            Speech::Xpra(client) => self.hand_over_xpra(grant, stream, *client, &facts).await,
+            Speech::Xpra(client) => self.prepare_xpra(grant, stream, *client, &facts).await,
         }
     }
 
-    async fn hand_over_xpra(
+    async fn prepare_xpra(
         &self,
         grant: Grant,
         mut stream: Stream,
         client: XpraClient,
         facts: &SessionFacts,
-    ) -> Option<Ended> {
+    ) -> Option<(Stream, Opened)> {
         let packets = self.backend.wants_xpra_hello();
         if client.hello().requests("info") && (client.wants_bytes() || !packets) {
             // Whoever asks what there is, where no Xpra server is to tell, is told who it is.
@@ -191,7 +200,7 @@ impl Inside {
             debug!(socket = self.name, "the session ended before it began: {error}");
             return None;
         }
-        Some(relay(stream, opened).await)
+        Some((stream, opened))
     }
 
     fn unreachable(&self, error: &BackendError) {

@@ -57,6 +57,21 @@ impl Caps {
         bounded_text(name, value, most).map(Some)
     }
 
+    /// A text that says who somebody is: nothing stands in for it, no dictionary and no second reading of
+    /// bytes that are not UTF-8, so that two names are never one.
+    ///
+    /// # Errors
+    /// [`WireError::Field`] for another type, bytes that are not UTF-8, or more than `most` of them.
+    pub fn exact_text(&self, name: &'static str, most: usize) -> Result<Option<String>, WireError> {
+        let Some(value) = self.find(name) else { return Ok(None) };
+        let bytes = value.as_bytes().ok_or(WireError::Field(name, Fault::Type))?;
+        if bytes.len() > most {
+            return Err(WireError::Field(name, Fault::Size));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| WireError::Field(name, Fault::Type))?;
+        Ok(Some(text.to_owned()))
+    }
+
     /// A boolean; false when absent.
     ///
     /// # Errors

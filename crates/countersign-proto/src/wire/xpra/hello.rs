@@ -67,7 +67,7 @@ impl Hello {
         Ok(Self {
             encoder: packet.encoder,
             version: name("version")?,
-            username: name("username")?,
+            username: caps.exact_text("username", Caps::NAME)?,
             uuid: name("uuid")?,
             digests: caps.texts("digest")?,
             salt_digests: caps.texts("salt-digest")?,
