@@ -50,6 +50,10 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+mod process;
+
+use process::{cpu, number, resident};
+
 fn main() {
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -75,7 +79,7 @@ const SERVERS: [(&str, &str); 4] = [
 const PASSWORD: &str = "correct-horse";
 
 fn compare() {
-    let (connections, rounds) = (number("CONNECTIONS", 2000), number("ROUNDS", 5));
+    let (connections, rounds) = (number("CONNECTIONS", 2000) as usize, number("ROUNDS", 5));
     let runtime = Runtime::new().expect("a runtime");
     let mut samples: [Vec<f64>; 4] = Default::default();
     for _ in 0..rounds {
@@ -397,23 +401,4 @@ impl ClientCertVerifier for AnyHolder {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }
-}
-
-/// User and system time of a process in seconds.
-fn cpu(process: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
-    let ticks: f64 = fields[11..13].iter().map(|ticks| ticks.parse::<f64>().expect("a number")).sum();
-    ticks / rustix::param::clock_ticks_per_second() as f64
-}
-
-/// Resident memory of a process, in KiB.
-fn resident(process: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
-    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
-}
-
-fn number(name: &str, default: usize) -> usize {
-    env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }

@@ -31,6 +31,10 @@ use tokio::{
     runtime::Runtime,
 };
 
+mod process;
+
+use process::{cpu, number, resident};
+
 fn main() {
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -331,23 +335,4 @@ fn role(kind: &str, backend: &str, state: &str) {
             });
         }
     });
-}
-
-/// User and system time of a process so far, in seconds (proc(5), fields 14 and 15).
-fn cpu(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    let fields: Vec<&str> = stat.rsplit(") ").next().expect("its fields").split(' ').collect();
-    let ticks: f64 = fields[11..13].iter().map(|field| field.parse::<f64>().expect("a number")).sum();
-    ticks / rustix::param::clock_ticks_per_second() as f64
-}
-
-/// Resident memory of a process, in KiB.
-fn resident(pid: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
-    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
