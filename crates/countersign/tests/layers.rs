@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("options", &[]),
     ("users", &["sys"]),
     ("transport", &["sys"]),
-    ("trust", &["sys", "transport"]),
+    ("trust", &["sys", "transport", "users"]),
     ("modules", &["options", "sys", "trust", "users"]),
     ("handlers", &["options", "sys"]),
     ("backend", &["options", "sys", "transport"]),

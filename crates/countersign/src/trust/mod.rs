@@ -1,7 +1,91 @@
 //! Remembers accepted certificates and how one is admitted, and keeps the gateway's own.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `accepted` | [`TrustStore`]: who is accepted, and the ways in |
+//! | `entry` | an accepted certificate, and where it counts |
+//! | `passphrase`, `invitation`, `guesses` | what lets a certificate in, and how often it may be tried |
+//! | `newcomer`, `first_use` | who wants to come in; who may be the first |
+//! | `store`, `sqlite` | where it is kept: what a store must do; one in a file |
+//! | `lock`, `durable` | one program for a state directory; files that survive a crash |
+//! | `server_identity` | the gateway's own certificate |
 #![forbid(unsafe_code)]
 
+mod accepted;
 mod durable;
+mod entry;
+mod error;
+mod first_use;
+mod guesses;
+mod invitation;
+mod lock;
+mod newcomer;
+mod passphrase;
 pub mod server_identity;
+mod sqlite;
+mod store;
 
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+pub use accepted::{Lease, TrustStore};
+pub use entry::{Entry, Place, Revocation, Scope, Standing, Way};
+pub use error::{EnrolError, TrustError};
+pub use first_use::FirstUse;
+pub use guesses::Guess;
+pub use invitation::{Invitation, NewInvitation, Token};
+pub use newcomer::Newcomer;
+pub use passphrase::{ADVISED_LENGTH, NewPassphrase, Passphrase};
 pub use server_identity::ServerIdentity;
+pub use store::{Admission, Applied, Change, Contents, Store};
+
+/// The trust store of a state directory, opened when the gateway is and not before: a configuration
+/// is judged without touching it. Clones are the same store.
+#[derive(Clone, Debug)]
+pub struct Trust(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    directory: PathBuf,
+    store: OnceLock<TrustStore>,
+}
+
+impl Trust {
+    /// The one in this directory.
+    pub fn at(directory: impl Into<PathBuf>) -> Self {
+        Self(Arc::new(Held { directory: directory.into(), store: OnceLock::new() }))
+    }
+
+    /// The state directory.
+    pub fn directory(&self) -> &Path {
+        &self.0.directory
+    }
+
+    /// Opens it, or gives the store that was opened before.
+    ///
+    /// # Errors
+    /// As [`TrustStore::open`].
+    pub fn open(&self) -> Result<&TrustStore, TrustError> {
+        if let Some(store) = self.store() {
+            return Ok(store);
+        }
+        let opened = TrustStore::open(&self.0.directory)?;
+        Ok(self.0.store.get_or_init(|| opened))
+    }
+
+    /// The store, if it was opened.
+    pub fn store(&self) -> Option<&TrustStore> {
+        self.0.store.get()
+    }
+}
+
+/// What SQLite says.
+fn message(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqliteFailure(code, None) => code.to_string(),
+        rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
+        other => other.to_string(),
+    }
+}

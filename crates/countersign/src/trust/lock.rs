@@ -1,0 +1,65 @@
+//! One program at a time for a state directory, and its name for the others (S-64).
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read as _, Seek as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use rustix::{fs::FlockOperation, io::Errno};
+
+use super::TrustError;
+
+/// The lock on a state directory. It ends with the process, however that ends.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the directory for this process.
+    ///
+    /// # Errors
+    /// Another process has it, or its file cannot be made.
+    pub(super) fn take(directory: &Path) -> Result<Self, TrustError> {
+        let path = directory.join(NAME);
+        let failed = |error: std::io::Error| TrustError::Io { path: path.clone(), why: error.to_string() };
+        let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+        let mut file = options.open(&path).map_err(failed)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                // Who it is only helps the reader of the message.
+                let _ = (&file).take(20).read_to_string(&mut holder);
+                let holder = holder.trim().parse().ok();
+                return Err(TrustError::Held { directory: directory.to_owned(), holder });
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+        let named = file.set_len(0).and_then(|()| file.rewind());
+        named.and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// The file that is locked; it holds the number of the process.
+const NAME: &str = "lock";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s_064_the_second_gives_up_and_names_the_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = Lock::take(folder.path()).unwrap();
+        let error = Lock::take(folder.path()).unwrap_err();
+        assert!(error.to_string().contains(&format!("process {} uses it", std::process::id())), "{error}");
+        drop(held);
+        Lock::take(folder.path()).unwrap();
+    }
+}
