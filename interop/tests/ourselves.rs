@@ -1,4 +1,4 @@
-//! Our client at our gateway: the same rows over a Unix socket, TCP and TLS.
+//! Our client at our gateway: the same rows over a Unix socket, TCP, and TLS on either.
 
 use countersign_interop::{
     Place,
@@ -38,7 +38,10 @@ fn play(case: fn(&Place) -> Case) {
     let (front, options) = (place.text("front"), case.options());
     for attempt in &case.attempts {
         // A gateway for each attempt: the failures of one must not slow the next down (S-21).
-        let arguments = [format!("--bind-tcp=127.0.0.1:0{options}"), format!("--bind={front}{options}")];
+        let arguments = [
+            format!("--bind-tcp=127.0.0.1:0{options}"),
+            format!("--bind={front},protocols=plain+tls{options}"),
+        ];
         let gateway = Gateway::start_with(&arguments, |command| {
             command.envs(case.environment.iter().map(|(name, value)| (name, value)));
         });
@@ -47,6 +50,7 @@ fn play(case: fn(&Place) -> Case) {
             format!("tcp://{user}@127.0.0.1:{port}/"),
             format!("tls://{user}@127.0.0.1:{port}/"),
             format!("unix://{user}@{front}"),
+            format!("tls+unix://{user}@{front}"),
         ];
         for address in addresses {
             eprintln!("{}: {attempt} at {address}", case.name);

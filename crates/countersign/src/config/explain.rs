@@ -294,7 +294,9 @@ fn peer(socket: &SocketConfig, visitor: &Visitor) -> Option<Peer> {
 
 fn carries(socket: &SocketConfig) -> String {
     let wire = match (socket.kind, socket.accepts) {
-        (Kind::Unix, _) => "a Unix socket",
+        (Kind::Unix, Accepts::Plain) => "a Unix socket",
+        (Kind::Unix, Accepts::Tls) => "a Unix socket, TLS only",
+        (Kind::Unix, Accepts::PlainAndTls) => "a Unix socket in the clear and TLS, under one chain",
         (_, Accepts::Plain) => "TCP in the clear",
         (_, Accepts::Tls) => "TLS only",
         (_, Accepts::PlainAndTls) => "TCP in the clear and TLS, under one chain",

@@ -83,6 +83,7 @@ impl SocketConfig {
         applicable(&spec, kind)?;
         let mut options = spec.settings(kind.key());
         let accepts = accepts(&mut options, kind)?;
+        tls_is_spoken(&spec, kind, accepts)?;
         let protocol = protocol(&mut options)?;
         let unix = unix_options(&mut options, &address)?;
         let identity = options.take("identity")?;
@@ -136,7 +137,7 @@ pub(super) struct Common<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// `--bind`: a Unix stream socket.
+    /// `--bind`: a Unix stream socket, which may carry TLS.
     Unix,
     /// `--bind-tcp`: TCP that may become TLS.
     Tcp,
@@ -258,20 +259,33 @@ fn accepts(options: &mut Options, kind: Kind) -> Result<Accepts, ConfigError> {
     let required = options.flag("require-tls", kind == Kind::Tls)?;
     let listed = options.take("protocols")?.map(|list| wires(&list, options)).transpose()?;
     match (kind, required, listed) {
-        (Kind::Unix, ..) => Ok(Accepts::Plain),
         (Kind::Tls, false, _) => Err(options.error(
             "require-tls",
             "this socket speaks nothing but TLS",
             "use bind-tcp, or remove it",
         )),
-        (Kind::Tls, true, _) => Ok(Accepts::Tls),
-        (Kind::Tcp, true, Some(Accepts::Plain)) => Err(options.error(
+        (Kind::Unix | Kind::Tcp, true, Some(Accepts::Plain)) => Err(options.error(
             "protocols",
             "require-tls=yes leaves none of them",
             "add tls, or remove one of the two",
         )),
-        (Kind::Tcp, true, _) => Ok(Accepts::Tls),
+        (_, true, _) => Ok(Accepts::Tls),
         (Kind::Tcp, false, listed) => Ok(listed.unwrap_or(Accepts::PlainAndTls)),
+        // Nobody else reads a Unix socket: TLS is there for those who want a certificate on it.
+        (Kind::Unix, false, listed) => Ok(listed.unwrap_or(Accepts::Plain)),
+    }
+}
+
+/// Refuses a certificate on a socket that never shows one: its writer believes that it does (S-65).
+fn tls_is_spoken(spec: &SocketSpec, kind: Kind, accepts: Accepts) -> Result<(), ConfigError> {
+    let unused = spec.keys().find(|key| ["ssl-cert", "ssl-key", "tls-min"].contains(key));
+    match unused.filter(|_| accepts == Accepts::Plain) {
+        Some(key) => Err(ConfigError::new(
+            format!("option {key} of {}", kind.key()),
+            "this socket does not speak TLS",
+            "add require-tls=yes or protocols=plain+tls, or remove it",
+        )),
+        None => Ok(()),
     }
 }
 
@@ -404,17 +418,11 @@ pub const SOCKET_OPTIONS: &[SocketOption] = &[
     option("name", "NAME", "", "its name in logs, and the FileDescriptorName= of an inherited socket", ALL),
     option("owner", "NAME|UID", "", "the owner of the socket's file", &[Kind::Unix]),
     option("protocol", "auto|xpra|stream", "auto", "what is spoken on it", ALL),
-    option("protocols", "plain|tls|plain+tls", "plain+tls", "the wires it takes", &[Kind::Tcp]),
-    option("require-tls", "yes|no", "no", "refuse connections without TLS", &[Kind::Tcp, Kind::Tls]),
-    option(
-        "ssl-cert",
-        "FILE",
-        "the gateway's own",
-        "the certificate it shows, in PEM",
-        &[Kind::Tcp, Kind::Tls],
-    ),
-    option("ssl-key", "FILE", "in ssl-cert", "the key of the certificate, in PEM", &[Kind::Tcp, Kind::Tls]),
-    option("tls-min", "1.2|1.3", "1.3", "the oldest version of TLS that is spoken", &[Kind::Tcp, Kind::Tls]),
+    option("protocols", "plain|tls|plain+tls", "plain+tls, on Unix plain", "the wires it takes", BY_CHOICE),
+    option("require-tls", "yes|no", "no", "refuse connections without TLS", ALL),
+    option("ssl-cert", "FILE", "the gateway's own", "the certificate it shows, in PEM", ALL),
+    option("ssl-key", "FILE", "in ssl-cert", "the key of the certificate, in PEM", ALL),
+    option("tls-min", "1.2|1.3", "1.3", "the oldest version of TLS that is spoken", ALL),
 ];
 
 const fn option(
@@ -428,6 +436,9 @@ const fn option(
 }
 
 const ALL: &[Kind] = &Kind::ALL;
+
+/// Sockets whose first bytes may or may not be TLS.
+const BY_CHOICE: &[Kind] = &[Kind::Unix, Kind::Tcp];
 
 /// Said of words that are known and not served.
 pub(super) const NOT_YET: &str = "this build does not have it yet";

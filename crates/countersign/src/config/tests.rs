@@ -334,9 +334,10 @@ fn options_of_a_socket_that_are_wrong_or_of_no_use_to_it_are_errors() {
         "bind=/a,owner=no-such-user-here",
         "bind=/a,group=4294967295",
         "bind=/a,group=-1",
-        "bind=/a,protocols=tls",
-        "bind=/a,require-tls=yes",
+        "bind=/a,protocols=plain,require-tls=yes",
         "bind=/a,ssl-cert=/x",
+        "bind=/a,tls-min=1.2",
+        "bind-tcp=:1,protocols=plain,ssl-cert=/x",
         "bind=/a,name=a:b",
         "bind=/a,name=\"\"",
         "bind=/a,protocol=rpc",
@@ -356,6 +357,23 @@ fn options_of_a_socket_that_are_wrong_or_of_no_use_to_it_are_errors() {
         "bind-ssl=:1,protocols=tls",
     ] {
         assert!(flags(&[wrong]).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn s_066_a_unix_socket_carries_tls_where_it_says_so_under_the_same_chain() {
+    for (options, accepts) in [
+        ("", Accepts::Plain),
+        (",require-tls=no", Accepts::Plain),
+        (",require-tls=yes,ssl-cert=/c,tls-min=1.2", Accepts::Tls),
+        (",protocols=tls", Accepts::Tls),
+        (",protocols=plain+tls,ssl-cert=/c", Accepts::PlainAndTls),
+    ] {
+        let config = flags(&[&format!("bind=/a,auth=pam{options}")]).unwrap();
+        let socket = &config.sockets[0];
+        assert_eq!((socket.accepts, modules(socket)), (accepts, vec!["pam"]), "{options}");
+        // S-33: nobody else reads the socket, with TLS or without.
+        assert_eq!(socket.warnings, [], "{options}");
     }
 }
 

@@ -64,18 +64,12 @@ impl Dial<'_> {
         }
         let stream = self.connect().await?;
         let confidential = !matches!(self.uri.address, Address::Tcp { .. });
-        // A Unix socket is what it should be if who answers is root or the user itself. Whoever
-        // else may have put it there; the prompt says so.
-        let verified = match stream.wire() {
-            Wire::Unix(socket) => sys::peer::credentials(socket)
-                .ok()
-                .flatten()
-                .is_some_and(|peer| peer.uid == 0 || peer.uid == nix::unistd::geteuid().as_raw()),
-            _ => false,
-        };
+        let verified = is_answered_by_us(&stream);
         Ok(Reached { stream, confidential, verified, fingerprint: None, tls: None })
     }
 
+    /// Our certificate tells who we are: only a server that is known sees it. One that has yet to
+    /// be judged is shown none, and is asked again, by its key, when it was accepted.
     async fn reach_tls(&self) -> Result<Reached, ConnectError> {
         if let Some(pin) = self.trust.pin {
             return self.verified(self.handshake(&Trust::Pin(pin)).await?);
@@ -87,26 +81,40 @@ impl Dial<'_> {
             Some(known) => known.clone(),
             None => KnownServers::of_user()?,
         };
-        let known = known_servers.find(&self.uri.to_string())?;
-        if known.is_none() {
-            match self.handshake(&Trust::SystemRoots).await {
-                Ok(connected) => return self.verified(connected),
-                Err(Handshake::Untrusted) => {}
-                Err(Handshake::Failed(error)) => return Err(error),
-            }
+        if let Some(known) = known_servers.find(&self.uri.to_string())? {
+            return match self.handshake(&Trust::Pin(known)).await {
+                Ok(connected) => self.verified(connected),
+                Err(Handshake::Untrusted(_)) => Err(self.changed(&known_servers, &known).await),
+                Err(Handshake::Failed(error)) => Err(error),
+            };
         }
-        let connected = self.handshake(&Trust::Unverified).await?;
-        let Some(fingerprint) = connected.key_fingerprint() else {
-            return Err(self.unverified("its certificate cannot be read"));
-        };
-        match known {
-            Some(known) if known == fingerprint => {}
-            Some(known) => return Err(self.changed(&known_servers, &known, &fingerprint)),
-            None => self.meet(&known_servers, fingerprint).await?,
+        let stream = self.connect().await?;
+        if is_answered_by_us(&stream) {
+            let connected = self.handshake_over(stream, &Trust::Unverified, self.identity.clone()).await?;
+            return Ok(Reached::by(connected));
         }
-        let (tls, fingerprint) = (Some(connected.facts().clone()), Some(fingerprint));
-        let stream = connected.into_stream_of_judged_server();
-        Ok(Reached { stream, confidential: true, verified: true, fingerprint, tls })
+        match self.handshake_over(stream, &Trust::SystemRoots, self.identity.clone()).await {
+            Ok(connected) => return self.verified(connected),
+            Err(Handshake::Untrusted(_)) => {}
+            Err(Handshake::Failed(error)) => return Err(error),
+        }
+        let stranger = self.look().await?;
+        let fingerprint = self.key_of(&stranger)?;
+        self.meet(&known_servers, fingerprint).await?;
+        match self.identity {
+            None => Ok(Reached::by(stranger)),
+            Some(_) => self.verified(self.handshake(&Trust::Pin(fingerprint)).await?),
+        }
+    }
+
+    /// A handshake with a server that nobody knows, in which we show nothing of ourselves.
+    async fn look(&self) -> Result<Connected, ConnectError> {
+        let stream = self.connect().await?;
+        Ok(self.handshake_over(stream, &Trust::Unverified, None).await?)
+    }
+
+    fn key_of(&self, connected: &Connected) -> Result<Fingerprint, ConnectError> {
+        connected.key_fingerprint().ok_or_else(|| self.unverified("its certificate cannot be read"))
     }
 
     async fn connect(&self) -> Result<Stream, ConnectError> {
@@ -121,35 +129,52 @@ impl Dial<'_> {
     }
 
     async fn handshake(&self, trust: &Trust) -> Result<Connected, Handshake> {
-        let tls = match ClientTls::new(trust, self.identity.clone(), OldestVersion::default()) {
+        let stream = self.connect().await.map_err(Handshake::Failed)?;
+        self.handshake_over(stream, trust, self.identity.clone()).await
+    }
+
+    async fn handshake_over(
+        &self,
+        stream: Stream,
+        trust: &Trust,
+        identity: Option<Arc<CertifiedKey>>,
+    ) -> Result<Connected, Handshake> {
+        let tls = match ClientTls::new(trust, identity, OldestVersion::default()) {
             Ok(tls) => tls,
             // A system without authorities vouches for nobody, which is no reason to give up.
-            Err(_) if *trust == Trust::SystemRoots => return Err(Handshake::Untrusted),
+            Err(error) if *trust == Trust::SystemRoots => {
+                return Err(Handshake::Untrusted(self.unverified(error.to_string())));
+            }
             Err(error) => return Err(Handshake::Failed(error.into())),
         };
         let name = match &self.uri.address {
             Address::Tcp { host, .. } => host.as_str(),
-            _ => "localhost",
+            Address::Unix(_) | Address::Abstract(_) => "localhost",
         };
-        let stream = self.connect().await.map_err(Handshake::Failed)?;
         tls.connect(stream, name, Instant::now() + HANDSHAKE_TIMEOUT).await.map_err(|error| match error {
-            TlsError::Handshake(error) if is_about_trust(&error) && *trust == Trust::SystemRoots => {
-                Handshake::Untrusted
-            }
             TlsError::Handshake(error) if is_about_trust(&error) => {
-                Handshake::Failed(self.unverified(format!("it is not the server that was named: {error}")))
+                let why = format!("it is not the server that was named: {error}");
+                Handshake::Untrusted(self.unverified(why))
             }
             other => Handshake::Failed(
                 ConnectError::new(Cause::Unreachable, self.uri.to_string(), other.to_string())
-                    .with_fix("check that the server speaks TLS 1.3 at this port"),
+                    .with_fix(self.speaks_tls()),
             ),
         })
     }
 
+    fn speaks_tls(&self) -> &'static str {
+        match self.uri.address {
+            Address::Tcp { .. } => "check that the server speaks TLS 1.3 at this port",
+            _ => "check that the server speaks TLS on this socket, or write unix: in place of tls+unix:",
+        }
+    }
+
     fn verified(&self, connected: Connected) -> Result<Reached, ConnectError> {
-        let (fingerprint, tls) = (connected.key_fingerprint(), Some(connected.facts().clone()));
-        let stream = connected.into_stream().map_err(|error| self.unverified(error.to_string()))?;
-        Ok(Reached { stream, confidential: true, verified: true, fingerprint, tls })
+        match connected.is_verified() {
+            true => Ok(Reached::by(connected)),
+            false => Err(self.unverified(TlsError::Unverified.to_string())),
+        }
     }
 
     /// First contact: somebody accepts the fingerprint, or nothing is sent.
@@ -172,7 +197,12 @@ impl Dial<'_> {
         known.remember(&contact.server, &contact.fingerprint)
     }
 
-    fn changed(&self, known: &KnownServers, then: &Fingerprint, now: &Fingerprint) -> ConnectError {
+    /// Why a known server is not accepted, with the key that it has now.
+    async fn changed(&self, known: &KnownServers, then: &Fingerprint) -> ConnectError {
+        let now = match self.look().await.and_then(|stranger| self.key_of(&stranger)) {
+            Ok(now) => now,
+            Err(error) => return error,
+        };
         let why = format!(
             "its key is not the one it had: {PREFIX}{now} instead of {PREFIX}{then}. Somebody may be in between. \
              Nothing was sent"
@@ -190,19 +220,39 @@ impl Dial<'_> {
     }
 }
 
-/// How a handshake ended.
+impl Reached {
+    /// A server that was judged, inside TLS.
+    fn by(connected: Connected) -> Self {
+        let (fingerprint, tls) = (connected.key_fingerprint(), Some(connected.facts().clone()));
+        let stream = connected.into_stream_of_judged_server();
+        Self { stream, confidential: true, verified: true, fingerprint, tls }
+    }
+}
+
+/// Why a handshake did not come about.
 enum Handshake {
-    /// No authority of this system vouches for the certificate, or not for this name.
-    Untrusted,
+    /// The certificate is not one that is trusted in this way, or not for this name.
+    Untrusted(ConnectError),
     Failed(ConnectError),
 }
 
 impl From<Handshake> for ConnectError {
     fn from(end: Handshake) -> Self {
         match end {
-            Handshake::Failed(error) => error,
-            Handshake::Untrusted => Self::new(Cause::Unverified, "server", "no authority vouches for it"),
+            Handshake::Untrusted(error) | Handshake::Failed(error) => error,
         }
+    }
+}
+
+/// A Unix socket is what it should be if who answers there is root or the user itself: the kernel
+/// says so (S-63). Whoever else may have put it there.
+fn is_answered_by_us(stream: &Stream) -> bool {
+    match stream.wire() {
+        Wire::Unix(socket) => sys::peer::credentials(socket)
+            .ok()
+            .flatten()
+            .is_some_and(|peer| peer.uid == 0 || peer.uid == nix::unistd::geteuid().as_raw()),
+        _ => false,
     }
 }
 

@@ -57,8 +57,8 @@ impl KnownServers {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let parsed = line.split_once(' ').and_then(|(address, fingerprint)| {
-                Some((address, fingerprint.trim().strip_prefix(PREFIX)?.parse().ok()?))
+            let parsed = line.rsplit_once(' ').and_then(|(address, fingerprint)| {
+                Some((address.trim_end(), fingerprint.strip_prefix(PREFIX)?.parse().ok()?))
             });
             let Some((address, fingerprint)) = parsed else {
                 let why = format!("line {} is not ADDRESS {PREFIX}HEX", number + 1);
@@ -137,6 +137,8 @@ mod tests {
         assert_eq!(known.find("tls://a:443").unwrap(), Some(one));
         assert_eq!(known.find("tls://b:443").unwrap(), Some(two));
         assert_eq!(known.find("tls://a:4430").unwrap(), None);
+        known.remember("tls+unix:/run/app.sock", &one).unwrap();
+        assert_eq!(known.find("tls+unix:/run/app.sock").unwrap(), Some(one));
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(known.path()), mode(known.path().parent().unwrap())), (0o600, 0o700));
     }

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
 };
 
 use super::*;
@@ -241,6 +242,132 @@ async fn s_043_a_pin_an_authority_or_first_use_without_a_question() {
     assert!(with(first).with_person(Arc::<Decided>::clone(&person)).connect().await.is_ok());
     assert!(person.heard.lock().iter().any(|notice| notice.contains(&fingerprint.to_string())));
     assert!(known.exists());
+}
+
+/// A key and certificate of a client, and the certificate's fingerprint.
+fn client_identity() -> (Arc<rustls::sign::CertifiedKey>, [u8; 32]) {
+    let made = rcgen::generate_simple_self_signed(vec!["client".to_owned()]).unwrap();
+    let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let identity = certified_key("client", pem.as_bytes(), key.as_bytes()).unwrap();
+    (identity, Fingerprint::of_certificate(made.cert.der()).0)
+}
+
+/// A gateway that lets everybody in over TLS, and tells which certificate each connection showed.
+async fn curious(tls: Arc<ServerTls>) -> (u16, mpsc::Receiver<Option<[u8; 32]>>) {
+    let acceptor = Acceptor::of(&["none"]).unwrap().requiring_tls(tls);
+    let (tell, shown) = mpsc::channel(16);
+    let port = listening(move |socket, from| {
+        let (acceptor, tell) = (acceptor.clone(), tell.clone());
+        async move {
+            let peer = Peer::tcp(from, socket.local_addr().unwrap());
+            let (peer, admitted) = match acceptor.accept(Stream::new(socket), peer).await {
+                Ok(admitted) => (admitted.grant.peer().clone(), Some(admitted)),
+                Err(turned) => ((*turned.peer).clone(), None),
+            };
+            tell.send(peer.certificate.map(|certificate| certificate.fingerprint)).await.unwrap();
+            if let Some(admitted) = admitted {
+                let _ = admitted.into_stream().await;
+            }
+        }
+    })
+    .await;
+    (port, shown)
+}
+
+/// What these many connections showed, in no order that matters.
+async fn shown(connections: usize, from: &mut mpsc::Receiver<Option<[u8; 32]>>) -> Vec<Option<[u8; 32]>> {
+    let mut all = Vec::new();
+    for _ in 0..connections {
+        all.push(from.recv().await.unwrap());
+    }
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn s_043_only_a_server_that_is_known_sees_who_we_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let known = folder.path().join("known_servers");
+    let (tls, _, _) = tls();
+    let (port, mut seen) = curious(tls).await;
+    let (identity, ours) = client_identity();
+    let address = format!("tls://localhost:{port}");
+    let at = |accepts| {
+        connector(&address)
+            .with_identity(Arc::clone(&identity))
+            .with_trust(trust(&known))
+            .with_person(Decided::to(accepts))
+    };
+    // One connection for the system's authorities, one to look at the key.
+    assert_eq!(refused(at(false)).await.exit_code(), 76);
+    assert_eq!(shown(2, &mut seen).await, [None, None]);
+    assert!(at(true).connect().await.is_ok());
+    assert_eq!(shown(3, &mut seen).await, [None, None, Some(ours)]);
+    // Known from now on.
+    assert!(at(false).connect().await.is_ok());
+    assert_eq!(shown(1, &mut seen).await, [Some(ours)]);
+    // A server with another key in its place is told nothing.
+    KnownServers::at(&known).remember(&address, &Fingerprint([7; 32])).unwrap();
+    assert_eq!(refused(at(true)).await.exit_code(), 76);
+    assert_eq!(shown(2, &mut seen).await, [None, None]);
+}
+
+#[tokio::test]
+async fn tls_on_a_unix_socket_keeps_what_the_kernel_says_of_the_peer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let known = folder.path().join("known_servers");
+    let place = crate::transport::Address::Unix(path.clone());
+    let listener = crate::transport::Listener::bind(&place, &Default::default()).await.unwrap();
+    let (tls, fingerprint, _) = tls();
+    let acceptor = Acceptor::of(&["peercred"]).unwrap().requiring_tls(tls);
+    let (identity, ours) = client_identity();
+    let serving = tokio::spawn(async move {
+        let (stream, peer) = listener.accept().await.unwrap();
+        let admitted = acceptor.accept(stream, peer).await.unwrap();
+        let peer = admitted.grant.peer().clone();
+        admitted.into_stream().await.unwrap();
+        (listener, peer)
+    });
+    let address = format!("tls+unix:{}", path.display());
+    // Nobody is asked: the kernel says that the server is ours.
+    let at = || connector(&address).with_trust(trust(&known)).with_person(Decided::to(false));
+    let connected = at().with_identity(identity).connect().await.unwrap();
+    assert!(connected.server.verified && connected.server.confidential && !known.exists());
+    assert_eq!(connected.server.fingerprint, Some(fingerprint));
+    let (_listener, peer) = serving.await.unwrap();
+    let facts = peer.tls.as_ref().unwrap();
+    assert_eq!((facts.version, facts.server_name.as_deref()), ("TLSv1.3", Some("localhost")));
+    assert_eq!(peer.credentials().unwrap().uid, rustix::process::geteuid().as_raw());
+    assert_eq!(peer.certificate.unwrap().fingerprint, ours);
+}
+
+#[tokio::test]
+async fn s_043_a_unix_socket_is_known_by_its_address_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, known) = (folder.path().join("a b"), folder.path().join("known_servers"));
+    let place = crate::transport::Address::Unix(path.clone());
+    let listener = crate::transport::Listener::bind(&place, &Default::default()).await.unwrap();
+    let (tls, fingerprint, _) = tls();
+    let acceptor = Acceptor::of(&["none"]).unwrap().requiring_tls(tls);
+    let serving = tokio::spawn(async move {
+        while let Ok((stream, peer)) = listener.accept().await {
+            if let Ok(admitted) = acceptor.accept(stream, peer).await {
+                let _ = admitted.into_stream().await;
+            }
+        }
+    });
+    let address = format!("tls+unix:{}", path.display().to_string().replace(' ', "%20"));
+    let at = || connector(&address).with_trust(trust(&known));
+    KnownServers::at(&known).remember(&address, &Fingerprint([7; 32])).unwrap();
+    let error = refused(at()).await;
+    assert_eq!(error.exit_code(), 76);
+    assert!(error.to_string().contains(&fingerprint.to_string()), "{error}");
+    KnownServers::at(&known).remember(&address, &fingerprint).unwrap();
+    assert!(at().connect().await.is_ok());
+    // The clear is refused there, and TLS where a socket has none is told apart from a dead server.
+    assert_eq!(refused(connector(&format!("unix:{}", path.display()))).await.exit_code(), 69);
+    serving.abort();
 }
 
 #[tokio::test]

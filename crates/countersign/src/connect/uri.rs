@@ -7,7 +7,7 @@
 
 use std::{fmt, net::Ipv6Addr, path::PathBuf, str::FromStr, sync::Arc};
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
 use crate::{
     Secret, Username,
@@ -63,6 +63,7 @@ impl FromStr for Uri {
             Scheme::Tcp => Self::network(rest, false, 14500)?,
             Scheme::Tls => Self::network(rest, true, 443)?,
             Scheme::Unix => Self::unix(rest, false)?,
+            Scheme::TlsUnix => Self { tls: true, ..Self::unix(rest, false)? },
             Scheme::Socket => Self::unix(rest, true)?,
         };
         uri.with_query(query)
@@ -84,6 +85,11 @@ impl Uri {
             }
             _ => false,
         }
+    }
+
+    /// What stands before the `unix:` of a local address.
+    fn prefix(&self) -> &'static str {
+        if self.tls { "tls+" } else { "" }
     }
 
     fn local(address: Address) -> Self {
@@ -172,14 +178,24 @@ impl Uri {
     }
 }
 
-/// Without user and password: `tls://host:443`, `unix:/run/app.sock`.
+/// Without user and password: `tls://host:443`, `unix:/run/app.sock`. It reads back as the same
+/// address, and has neither blanks nor line ends: known servers are remembered by it, on one line
+/// each, and nobody's address can write a second one (S-43).
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "tls" } else { "tcp" };
         match &self.address {
             Address::Tcp { host, port } if host.contains(':') => write!(f, "{scheme}://[{host}]:{port}"),
             Address::Tcp { host, port } => write!(f, "{scheme}://{host}:{port}"),
-            other => other.fmt(f),
+            Address::Unix(path) => {
+                let path = path.as_os_str().as_encoded_bytes();
+                // What would be taken for the mark of an authority keeps its own in front.
+                let slashes = if path.starts_with(b"//") { "//" } else { "" };
+                write!(f, "{}unix:{slashes}{}", self.prefix(), percent_encode(path, IN_PATH))
+            }
+            Address::Abstract(name) => {
+                write!(f, "{}unix:@{}", self.prefix(), percent_encode(name.as_bytes(), IN_PATH))
+            }
         }
     }
 }
@@ -201,15 +217,21 @@ enum Scheme {
     Tcp,
     Tls,
     Unix,
+    TlsUnix,
     Socket,
 }
+
+/// What has a meaning of its own in the path of a socket, or would end its line.
+const IN_PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'?').add(b'#').add(b'@');
 
 /// All words for them, those of Xpra's pages included.
 const SCHEMES: &[(&str, Scheme)] = &[
     ("socket", Scheme::Socket),
     ("ssl", Scheme::Tls),
+    ("ssl+unix", Scheme::TlsUnix),
     ("tcp", Scheme::Tcp),
     ("tls", Scheme::Tls),
+    ("tls+unix", Scheme::TlsUnix),
     ("unix", Scheme::Unix),
     ("xpra", Scheme::Tcp),
     ("xpra+ssl", Scheme::Tls),
@@ -234,7 +256,7 @@ fn split_scheme(text: &str) -> Result<(Scheme, &str), ConfigError> {
         (None, Some((":", rest))) if rest.starts_with("//") => {
             let fix = match nearest(&word, SCHEMES.iter().map(|(name, _)| *name)) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "use tcp, tls, or unix".to_owned(),
+                None => "use tcp, tls, unix, or tls+unix".to_owned(),
             };
             Err(wrong("what stands before `://` is no known kind of address", fix))
         }
@@ -343,12 +365,40 @@ mod tests {
             ("unix:/run/app.sock", "unix:/run/app.sock"),
             ("unix:///run/app.sock", "unix:/run/app.sock"),
             ("unix:run/app.sock", "unix:run/app.sock"),
-            ("socket:///run/a%20b", "unix:/run/a b"),
+            ("socket:///run/a%20b", "unix:/run/a%20b"),
+            ("tls+unix:/run/app.sock", "tls+unix:/run/app.sock"),
+            ("TLS+UNIX:///run/app.sock", "tls+unix:/run/app.sock"),
+            ("ssl+unix:run/app.sock", "tls+unix:run/app.sock"),
+            ("tls+unix://alice@/run/app.sock", "tls+unix:/run/app.sock"),
+            ("tls+unix:@app", "tls+unix:@app"),
             ("socket:/run/app.sock", "unix:/run/app.sock"),
             ("@app", "unix:@app"),
             ("unix:@app", "unix:@app"),
         ] {
             assert_eq!(parse(text).to_string(), address, "{text}");
+        }
+    }
+
+    #[test]
+    fn s_043_an_address_reads_back_as_itself_and_stays_one_word() {
+        let written = [
+            "tcp://host:1",
+            "tls://[::1]:443",
+            "unix:/run/app.sock",
+            "unix:@a%20name@%40",
+            "tls+unix:/run/a%20b%0Atls://bank:443%20sha256:00",
+            "tls+unix:@app%0Atls://bank:443",
+            "unix:////run//a",
+            "unix:a:b/c%25%3F%23%40",
+            "unix:%E2%80%AE/\u{e9}",
+            "tls+unix:dir@/x",
+        ];
+        for text in written {
+            let uri = parse(text);
+            let shown = uri.to_string();
+            let again = parse(&shown);
+            assert_eq!((&again.address, again.tls), (&uri.address, uri.tls), "{text}: {shown}");
+            assert!(shown.chars().all(|c| c.is_ascii_graphic()), "{shown}");
         }
     }
 

@@ -15,6 +15,20 @@ fn config() -> Config {
 }
 
 #[test]
+fn a_unix_socket_says_which_wires_it_carries() {
+    let config = flags(&["bind=/a,require-tls=yes", "bind=/b,protocols=plain+tls"]).unwrap();
+    let carried: Vec<String> =
+        explain(&config, &registry()).into_iter().map(|report| report.carries).collect();
+    assert_eq!(
+        carried,
+        [
+            "a Unix socket, TLS only; the first bytes tell the protocol",
+            "a Unix socket in the clear and TLS, under one chain; the first bytes tell the protocol"
+        ]
+    );
+}
+
+#[test]
 fn s_067_s_088_a_report_says_who_gets_in_and_repeats_no_value() {
     let reports = explain(&config(), &registry());
     let text: String = reports.iter().map(ToString::to_string).collect();
