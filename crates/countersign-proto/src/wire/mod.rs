@@ -4,4 +4,5 @@
 //! strangers: no byte may cause a panic, and nothing is allocated by the word of a length field alone.
 
 pub mod detect;
+pub mod multipass;
 pub mod xpra;
