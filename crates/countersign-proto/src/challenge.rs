@@ -75,8 +75,7 @@ impl Offer {
 
     /// Whether `mechanism` is on the list, by the part of its name before `:`.
     pub fn lists(&self, mechanism: &Mechanism) -> bool {
-        let name = mechanism.to_string();
-        let base = name.split(':').next().unwrap_or_default();
+        let base = mechanism.name().split(':').next().unwrap_or_default();
         self.mechanisms.iter().any(|offered| offered == base)
     }
 

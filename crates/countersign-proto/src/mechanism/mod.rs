@@ -27,19 +27,29 @@ impl FromStr for Mechanism {
             _ => Hash::STRONGEST_FIRST
                 .into_iter()
                 .map(Self::Hmac)
-                .find(|hmac| hmac.to_string() == name)
+                .find(|hmac| hmac.name() == name)
                 .unwrap_or_else(|| Self::Other(name.to_owned())),
         })
     }
 }
 
+impl Mechanism {
+    /// The name on the wire, with its argument.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Hmac(Hash::Sha512) => "hmac+sha512",
+            Self::Hmac(Hash::Sha384) => "hmac+sha384",
+            Self::Hmac(Hash::Sha256) => "hmac+sha256",
+            Self::Hmac(Hash::Sha224) => "hmac+sha224",
+            Self::Xor => "xor",
+            Self::Other(name) => name,
+        }
+    }
+}
+
 impl fmt::Display for Mechanism {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hmac(hash) => write!(f, "hmac+{hash}"),
-            Self::Xor => f.write_str("xor"),
-            Self::Other(name) => f.write_str(name),
-        }
+        f.write_str(self.name())
     }
 }
 
@@ -64,8 +74,8 @@ impl Hash {
     /// The strongest hash whose HMAC is in `names`.
     pub fn strongest_in(names: &[String]) -> Option<Self> {
         Self::STRONGEST_FIRST.into_iter().find(|&hash| {
-            let hmac = Mechanism::Hmac(hash).to_string();
-            names.contains(&hmac)
+            let hmac = Mechanism::Hmac(hash);
+            names.iter().any(|name| name == hmac.name())
         })
     }
 }

@@ -188,6 +188,11 @@ fn is_withheld(key: &[u8]) -> bool {
 fn requests(caps: &Caps) -> Result<Vec<String>, WireError> {
     let mut found: Vec<_> =
         caps.text("request", Caps::NAME)?.filter(|name| !name.is_empty()).into_iter().collect();
+    // Modern clients say none of these: one look instead of one for each.
+    let is_legacy = |key: &Value| key.as_bytes().is_some_and(|key| key.ends_with(b"_request"));
+    if !caps.entries().iter().any(|(key, _)| is_legacy(key)) {
+        return Ok(found);
+    }
     for (legacy, name) in LEGACY_REQUESTS {
         // `connect_test_request` holds a text to be sent back, the others are booleans.
         let asked = caps.find(legacy).is_some_and(|value| match value.as_bytes() {

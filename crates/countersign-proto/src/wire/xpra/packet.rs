@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Encoder, Header, Limits, Value, WireError, header, line};
+use super::{Compression, Encoder, Header, Limits, Value, WireError, header, line};
 
 /// One packet: its type, and the items behind that.
 #[derive(Clone, PartialEq)]
@@ -29,10 +29,15 @@ impl Packet {
     /// [`WireError::Unrepresentable`] for a value that the encoder has no form for, [`WireError::TooDeep`] beyond 16
     /// containers, [`WireError::TooLarge`] for 4 GiB and more.
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
-        let mut payload = Vec::new();
-        self.encoder.encode_list(&self.kind.name().into(), &self.items, &mut payload)?;
-        let size = u32::try_from(payload.len()).map_err(|_| WireError::TooLarge)?;
-        Ok([&Header::write(self.encoder, size)[..], &payload].concat())
+        let mut bytes = Vec::with_capacity(USUAL_LENGTH);
+        bytes.extend_from_slice(&[0; Header::LENGTH]);
+        self.encoder.encode_list(&self.kind.name().into(), &self.items, &mut bytes)?;
+        let size = u32::try_from(bytes.len().saturating_sub(Header::LENGTH));
+        let header = Header::write(self.encoder, size.map_err(|_| WireError::TooLarge)?);
+        if let Some(front) = bytes.first_chunk_mut() {
+            *front = header;
+        }
+        Ok(bytes)
     }
 
     fn from_value(encoder: Encoder, value: Value, aliases: &Value) -> Result<Self, WireError> {
@@ -160,8 +165,16 @@ impl Decoder {
     }
 
     fn decode_payload(&self, header: &Header, payload: &[u8]) -> Result<Packet, WireError> {
-        let plain = header.compression.inflate(payload, self.limits.decoded)?;
-        let value = header.encoder.decode(&plain, &self.limits)?;
+        let inflated;
+        let plain = match header.compression {
+            // As long as it is not over the limit it is read where it is.
+            Compression::None if payload.len() <= self.limits.decoded => payload,
+            compression => {
+                inflated = compression.inflate(payload, self.limits.decoded)?;
+                &inflated
+            }
+        };
+        let value = header.encoder.decode(plain, &self.limits)?;
         Packet::from_value(header.encoder, value, &self.aliases)
     }
 }
@@ -175,6 +188,9 @@ pub enum Reply {
     /// A refusal in plain text, without controls: the server could not read the client's packet.
     PlainText(String),
 }
+
+/// What a hello or a challenge of ours needs.
+const USUAL_LENGTH: usize = 512;
 
 /// No name in use is half as long.
 const LONGEST_NAME: usize = 64;

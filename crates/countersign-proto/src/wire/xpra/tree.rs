@@ -94,11 +94,8 @@ impl Tree<'_> {
                 self.count()?;
                 self.add(value)
             }
-            Token::List(items) => self.descend(Open { is_dict: false, items: Vec::new(), expected: items }),
-            Token::Dict(entries) => {
-                let expected = entries.map(|entries| entries.saturating_mul(2));
-                self.descend(Open { is_dict: true, items: Vec::new(), expected })
-            }
+            Token::List(items) => self.descend(Open::list(items)),
+            Token::Dict(entries) => self.descend(Open::dict(entries)),
             Token::End => match self.open.pop() {
                 Some(top) if top.expected.is_none() => {
                     let value = top.close()?;
@@ -124,13 +121,10 @@ impl Tree<'_> {
 
     /// Puts a complete value where it belongs, and closes every container that this completes.
     fn add(&mut self, mut value: Value) -> Result<Option<Value>, WireError> {
-        while let Some(mut top) = self.open.pop() {
+        while let Some(top) = self.open.last_mut() {
             top.put(value, self.limits)?;
-            if !top.is_complete() {
-                self.open.push(top);
-                return Ok(None);
-            }
-            value = top.close()?;
+            let Some(complete) = self.open.pop_if(|top| top.is_complete()) else { return Ok(None) };
+            value = complete.close()?;
         }
         Ok(Some(value))
     }
@@ -141,50 +135,75 @@ impl Tree<'_> {
     }
 }
 
-/// A container whose end is not reached. A dictionary holds keys and values in turn.
+/// A container whose end is not reached.
 struct Open {
-    is_dict: bool,
-    items: Vec<Value>,
+    items: Items,
+    /// How many items or entries it has, if that was said in front.
     expected: Option<usize>,
 }
 
+enum Items {
+    List(Vec<Value>),
+    /// The entries, and the key that awaits its value.
+    Dict(Vec<(Value, Value)>, Option<Value>),
+}
+
 impl Open {
+    fn list(expected: Option<usize>) -> Self {
+        Self { items: Items::List(Vec::with_capacity(room(expected))), expected }
+    }
+
+    fn dict(expected: Option<usize>) -> Self {
+        Self { items: Items::Dict(Vec::with_capacity(room(expected)), None), expected }
+    }
+
     fn put(&mut self, value: Value, limits: &Limits) -> Result<(), WireError> {
-        if self.awaits_key() && Identity::of(&value).is_none() {
-            return Err(WireError::Key);
-        }
-        let most = if self.is_dict { limits.entries.saturating_mul(2) } else { limits.entries };
-        if self.items.len() >= most {
+        if self.len() >= limits.entries {
             return Err(WireError::TooMany);
         }
-        self.items.push(value);
+        match &mut self.items {
+            Items::List(items) => items.push(value),
+            Items::Dict(entries, awaiting) => match awaiting.take() {
+                Some(key) => entries.push((key, value)),
+                None if Identity::of(&value).is_none() => return Err(WireError::Key),
+                None => *awaiting = Some(value),
+            },
+        }
         Ok(())
     }
 
-    fn awaits_key(&self) -> bool {
-        self.is_dict && self.items.len().is_multiple_of(2)
+    fn len(&self) -> usize {
+        match &self.items {
+            Items::List(items) => items.len(),
+            Items::Dict(entries, _) => entries.len(),
+        }
     }
 
     fn is_complete(&self) -> bool {
-        self.expected.is_some_and(|expected| self.items.len() >= expected)
+        self.expected.is_some_and(|expected| self.len() >= expected)
     }
 
     fn close(self) -> Result<Value, WireError> {
-        if !self.is_dict {
-            return Ok(Value::List(self.items));
+        match self.items {
+            Items::List(items) => Ok(Value::List(items)),
+            Items::Dict(_, Some(_)) => Err(WireError::Key),
+            Items::Dict(entries, None) if has_duplicate(&entries) => Err(WireError::DuplicateKey),
+            Items::Dict(entries, None) => Ok(Value::Dict(entries)),
         }
-        let mut entries = Vec::with_capacity(self.items.len() / 2);
-        let mut items = self.items.into_iter();
-        while let Some(key) = items.next() {
-            entries.push((key, items.next().ok_or(WireError::Key)?));
-        }
-        let mut keys: Vec<_> = entries.iter().filter_map(|(key, _)| Identity::of(key)).collect();
-        keys.sort_unstable();
-        if keys.windows(2).any(|pair| matches!(pair, [one, other] if one == other)) {
-            return Err(WireError::DuplicateKey);
-        }
-        Ok(Value::Dict(entries))
     }
+}
+
+/// Room for what is announced, within what few bytes of a peer may cost us; the rest grows as it comes.
+fn room(expected: Option<usize>) -> usize {
+    const MOST: usize = 64;
+    expected.unwrap_or_default().min(MOST)
+}
+
+fn has_duplicate(entries: &[(Value, Value)]) -> bool {
+    let mut keys = Vec::with_capacity(entries.len());
+    keys.extend(entries.iter().filter_map(|(key, _)| Identity::of(key)));
+    keys.sort_unstable();
+    keys.windows(2).any(|pair| matches!(pair, [one, other] if one == other))
 }
 
 /// What makes a key that key. Text and bytes of the same content are one key, true and 1 as well: a peer behind us
