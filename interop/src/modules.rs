@@ -1,9 +1,12 @@
-//! The table of password modules: how each is written for the gateway and for a real Xpra server, and who gets in.
+//! The table of modules: how each is written for the gateway and for a real Xpra server, and who gets in.
 //!
 //! The same rows are played by the real client at the real server (the control: it shows that the rows are true), by
-//! the real client at the gateway, and by our client at both.
+//! the real client at the gateway, and by our client at both. `hosts` has no control here: Xpra reads the tables of
+//! the machine only, and `tests/hosts.rs` puts ours to the TCP wrappers themselves.
 
 use std::fmt;
+
+use nix::unistd::geteuid;
 
 use crate::{Place, xpra::exit};
 
@@ -18,8 +21,20 @@ pub struct Case {
     pub ours: Vec<String>,
     /// Environment that the server needs.
     pub environment: Vec<(&'static str, String)>,
+    /// The sockets that a client can pass at: a chain that asks for an address or for the kernel's word refuses
+    /// everybody at the other one.
+    pub sockets: &'static [Socket],
     /// Who tries to get in.
     pub attempts: Vec<Attempt>,
+}
+
+/// The kind of socket that an attempt is made at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Socket {
+    /// A port of the loopback.
+    Tcp,
+    /// A Unix socket.
+    Unix,
 }
 
 impl Case {
@@ -27,6 +42,12 @@ impl Case {
     #[must_use]
     pub fn options(&self) -> String {
         self.ours.iter().map(|module| format!(",auth={module}")).collect()
+    }
+
+    /// What must come of an attempt at this socket.
+    #[must_use]
+    pub fn outcome(&self, attempt: &Attempt, socket: Socket) -> Outcome {
+        if self.sockets.contains(&socket) { attempt.outcome } else { Outcome::Refused }
     }
 }
 
@@ -100,7 +121,7 @@ impl Outcome {
 
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} with {} secret(s), to be {:?}", self.user, self.files.len(), self.outcome)
+        write!(f, "{} with {} secret(s)", self.user, self.files.len())
     }
 }
 
@@ -113,6 +134,7 @@ pub fn file(place: &Place) -> Case {
         xpra: vec![format!("file:filename={password}")],
         ours: vec![format!("file(filename={password})")],
         environment: Vec::new(),
+        sockets: BOTH,
         attempts: attempts(place, &["alice", "anybody"], &[]),
     }
 }
@@ -125,6 +147,7 @@ pub fn env(place: &Place) -> Case {
         xpra: vec!["env:name=DOOR_SECRET".to_owned()],
         ours: vec!["env(name=DOOR_SECRET)".to_owned()],
         environment: vec![("DOOR_SECRET", RIGHT.to_owned())],
+        sockets: BOTH,
         attempts: attempts(place, &["alice", "anybody"], &[]),
     }
 }
@@ -139,6 +162,7 @@ pub fn multifile(place: &Place) -> Case {
         xpra: vec![format!("multifile:filename={table}")],
         ours: vec![format!("multifile(filename={table})")],
         environment: Vec::new(),
+        sockets: BOTH,
         attempts: attempts(place, &["alice"], &["mallory", "bob"]),
     }
 }
@@ -146,18 +170,13 @@ pub fn multifile(place: &Place) -> Case {
 /// `sqlite`: the same in a database made as Xpra's own tool makes it.
 #[must_use]
 pub fn sqlite(place: &Place) -> Case {
-    let path = place.file("users.sdb", "");
-    let database = rusqlite::Connection::open(&path).expect("an empty database");
-    database.execute_batch(XPRA_TABLE).expect("Xpra's table");
-    for (user, password) in [("bob", OTHER), ("alice", RIGHT)] {
-        let row = (user, password, "65534", "65534", "", "", "");
-        database.execute("INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?)", row).expect("a row");
-    }
+    let path = database(place);
     Case {
         name: "sqlite",
         xpra: vec![format!("sqlite:filename={path}")],
         ours: vec![format!("sqlite(filename={path})")],
         environment: Vec::new(),
+        sockets: BOTH,
         attempts: attempts(place, &["alice"], &["mallory", "bob"]),
     }
 }
@@ -177,6 +196,7 @@ pub fn chain(place: &Place) -> Case {
         xpra: vec![format!("file:filename={first}"), format!("multifile:filename={table}")],
         ours: vec![format!("file(filename={first})"), format!("multifile(filename={table})")],
         environment: Vec::new(),
+        sockets: BOTH,
         attempts: vec![
             attempt("alice", &[&first, &right], Outcome::In),
             attempt("alice", &[&first, &wrong], Outcome::Refused),
@@ -187,6 +207,101 @@ pub fn chain(place: &Place) -> Case {
             attempt("alice", &[], Outcome::NothingToSay),
         ],
     }
+}
+
+/// `exec`: a program that says yes. Nothing is asked, and a client that has a password gets in with it as well.
+#[must_use]
+pub fn exec_passing(place: &Place) -> Case {
+    unasked(place, "exec, passing", ["exec:command=/bin/true", "exec(command=/bin/true)"], Outcome::In)
+}
+
+/// `exec`: a program that says no.
+#[must_use]
+pub fn exec_failing(place: &Place) -> Case {
+    unasked(place, "exec, failing", ["exec:command=/bin/false", "exec(command=/bin/false)"], Outcome::Refused)
+}
+
+/// `peercred`: the account that the tests run as is the one that is let in.
+#[must_use]
+pub fn peercred_listed(place: &Place) -> Case {
+    let uid = geteuid();
+    let module = [format!("peercred:uid={uid}"), format!("peercred(uid={uid})")];
+    let case = unasked(place, "peercred, listed", module.each_ref().map(String::as_str), Outcome::In);
+    Case { sockets: &[Socket::Unix], ..case }
+}
+
+/// `peercred`: another account is let in, and the tests' own is not.
+#[must_use]
+pub fn peercred_unlisted(place: &Place) -> Case {
+    // The list replaces "the gateway's own account", which would be ours.
+    let another = geteuid().as_raw() + 1;
+    let module = [format!("peercred:uid={another}"), format!("peercred(uid={another})")];
+    unasked(place, "peercred, unlisted", module.each_ref().map(String::as_str), Outcome::Refused)
+}
+
+/// `hosts`: tables that let the loopback in.
+#[must_use]
+pub fn hosts_allowing(place: &Place) -> Case {
+    let module = tables(place, "xpra: 127.0.0.1\n");
+    Case { sockets: &[Socket::Tcp], ..unasked(place, "hosts, allowing", ["", &module], Outcome::In) }
+}
+
+/// `hosts`: tables that let only others in.
+#[must_use]
+pub fn hosts_denying(place: &Place) -> Case {
+    let module = tables(place, "xpra: 192.0.2.1\nsshd: 127.0.0.1\n");
+    unasked(place, "hosts, denying", ["", &module], Outcome::Refused)
+}
+
+/// `hosts`, then `sqlite`: from here, and with a password.
+#[must_use]
+pub fn hosts_then_sqlite(place: &Place) -> Case {
+    let gate = tables(place, "ALL: 127.\n");
+    let case = sqlite(place);
+    let ours = [vec![gate], case.ours].concat();
+    Case { name: "hosts, then sqlite", ours, sockets: &[Socket::Tcp], ..case }
+}
+
+/// `sqlite`, then `hosts`: the right password from a wrong place is refused as a wrong one is.
+#[must_use]
+pub fn sqlite_then_hosts(place: &Place) -> Case {
+    let gate = tables(place, "ALL: 192.0.2.1\n");
+    let mut case = sqlite(place);
+    case.attempts.retain(|attempt| attempt.outcome != Outcome::NothingToSay);
+    let ours = [case.ours, vec![gate]].concat();
+    Case { name: "sqlite, then hosts", ours, sockets: &[], ..case }
+}
+
+/// A module that asks nothing: the same comes of a client with a password and of one without.
+fn unasked(place: &Place, name: &'static str, [xpra, ours]: [&str; 2], outcome: Outcome) -> Case {
+    let password = place.file("whatever", WRONG);
+    let attempt = |files| Attempt { user: "alice", files, outcome };
+    Case {
+        name,
+        xpra: vec![xpra.to_owned()],
+        ours: vec![ours.to_owned()],
+        environment: Vec::new(),
+        sockets: BOTH,
+        attempts: vec![attempt(Vec::new()), attempt(vec![password])],
+    }
+}
+
+/// The module `hosts` with these lines to allow by, and everybody else denied.
+fn tables(place: &Place, allow: &str) -> String {
+    let (allow, deny) = (place.file("hosts.allow", allow), place.file("hosts.deny", "ALL: ALL\n"));
+    format!("hosts(allow={allow},deny={deny})")
+}
+
+/// A database of two accounts, made as Xpra's own tool makes it.
+fn database(place: &Place) -> String {
+    let path = place.file("users.sdb", "");
+    let database = rusqlite::Connection::open(&path).expect("an empty database");
+    database.execute_batch(XPRA_TABLE).expect("Xpra's table");
+    for (user, password) in [("bob", OTHER), ("alice", RIGHT)] {
+        let row = (user, password, "65534", "65534", "", "", "");
+        database.execute("INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?)", row).expect("a row");
+    }
+    path
 }
 
 /// A login that is let in for each of `known`; refused with a wrong secret, and for each of `unknown` with the right
@@ -200,6 +315,8 @@ fn attempts(place: &Place, known: &[&'static str], unknown: &[&'static str]) -> 
     attempts.extend(unknown.iter().map(|user| with(*user, &right, Outcome::Refused)));
     attempts
 }
+
+const BOTH: &[Socket] = &[Socket::Tcp, Socket::Unix];
 
 /// The password that opens.
 pub const RIGHT: &str = "correct horse battery staple";

@@ -53,7 +53,7 @@ fn play(case: fn(&Place) -> Case) {
             format!("tls+unix://{user}@{front}"),
         ];
         for address in addresses {
-            eprintln!("{}: {attempt} at {address}", case.name);
+            eprintln!("{}: {attempt} at {address}, to be {:?}", case.name, attempt.outcome);
             let mut arguments =
                 vec!["info".to_owned(), "--json".to_owned(), "--trust-on-first-use".to_owned()];
             arguments.extend(attempt.our_arguments());

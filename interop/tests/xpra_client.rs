@@ -3,7 +3,7 @@
 use countersign_interop::{
     Place,
     gateway::Gateway,
-    modules::{self, Case, Outcome},
+    modules::{self, Case, Outcome, Socket},
     xpra::{self, Attached, Session, exit},
 };
 
@@ -32,6 +32,30 @@ fn a_chain_of_two_over_tcp_and_unix() {
     play(modules::chain);
 }
 
+#[test]
+fn exec_over_tcp_and_unix() {
+    play(modules::exec_passing);
+    play(modules::exec_failing);
+}
+
+#[test]
+fn peercred_over_unix_alone() {
+    play(modules::peercred_listed);
+    play(modules::peercred_unlisted);
+}
+
+#[test]
+fn hosts_over_tcp_alone() {
+    play(modules::hosts_allowing);
+    play(modules::hosts_denying);
+}
+
+#[test]
+fn hosts_and_sqlite_in_a_chain() {
+    play(modules::hosts_then_sqlite);
+    play(modules::sqlite_then_hosts);
+}
+
 /// Plays the rows that two Xpra programs agree on (`xpra_server.rs`, the control) with the gateway between them.
 fn play(case: fn(&Place) -> Case) {
     let place = Place::new();
@@ -40,12 +64,13 @@ fn play(case: fn(&Place) -> Case) {
     for attempt in &case.attempts {
         // A gateway for each attempt: the failures of one must not slow the next down (S-21).
         let (gateway, doors) = gate(&place, &case, &session);
-        for door in doors {
+        for (socket, door) in doors {
             let address = door.replace("//", &format!("//{}@", attempt.user));
-            eprintln!("{}: {attempt} at {address}", case.name);
+            let outcome = case.outcome(attempt, socket);
+            eprintln!("{}: {attempt} at {address}, to be {outcome:?}", case.name);
             let finished = xpra::info(&address, &attempt.xpra_arguments(), &[]);
-            let finished = finished.expect_code(attempt.outcome.xpra_code());
-            match attempt.outcome {
+            let finished = finished.expect_code(outcome.xpra_code());
+            match outcome {
                 Outcome::In => xpra::expect_answer_of(&session, finished),
                 // The text that Xpra's clients know, and nothing that tells a name from a password.
                 Outcome::Refused => drop(finished.expect_text("authentication failed")),
@@ -57,7 +82,7 @@ fn play(case: fn(&Place) -> Case) {
 }
 
 /// A gateway before the session with this chain on both of its sockets, and the addresses of these.
-fn gate(place: &Place, case: &Case, session: &Session) -> (Gateway, [String; 2]) {
+fn gate(place: &Place, case: &Case, session: &Session) -> (Gateway, [(Socket, String); 2]) {
     let (front, options) = (place.text("front"), case.options());
     let arguments = [
         format!("--bind-tcp=127.0.0.1:0{options}"),
@@ -67,8 +92,8 @@ fn gate(place: &Place, case: &Case, session: &Session) -> (Gateway, [String; 2])
     let gateway = Gateway::start_with(&arguments, |command| {
         command.envs(case.environment.iter().map(|(name, value)| (name, value)));
     });
-    let doors = [format!("tcp://127.0.0.1:{}/", gateway.port()), format!("socket://{front}")];
-    (gateway, doors)
+    let tcp = format!("tcp://127.0.0.1:{}/", gateway.port());
+    (gateway, [(Socket::Tcp, tcp), (Socket::Unix, format!("socket://{front}"))])
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use countersign_interop::{
     Place,
     gateway::{Door, countersign},
-    modules::{self, Case, Outcome},
+    modules::{self, Case, Outcome, Socket},
     process::run,
     xpra::{self, Session},
 };
@@ -31,6 +31,18 @@ fn the_real_client_agrees_with_the_table_on_sqlite() {
 #[test]
 fn the_real_client_agrees_with_the_table_on_a_chain() {
     control(modules::chain);
+}
+
+#[test]
+fn the_real_client_agrees_with_the_table_on_exec() {
+    control(modules::exec_passing);
+    control(modules::exec_failing);
+}
+
+#[test]
+fn the_real_client_agrees_with_the_table_on_peercred() {
+    control(modules::peercred_listed);
+    control(modules::peercred_unlisted);
 }
 
 #[test]
@@ -62,7 +74,7 @@ fn our_client_logs_in_with_a_chain() {
 fn our_client_takes_the_password_of_the_address_and_of_the_environment() {
     let place = Place::new();
     let session = serve(&modules::file(&place));
-    let [tcp, _] = addresses(&session, "alice");
+    let [(_, tcp), _] = addresses(&session, "alice");
     run(countersign(&place, &["info", &tcp]).env("XPRA_PASSWORD", modules::RIGHT)).expect_success();
     let secret = modules::RIGHT.replace(' ', "%20");
     let address = format!("tcp://alice:{secret}@127.0.0.1:{}/", session.port);
@@ -75,7 +87,7 @@ fn our_client_carries_a_session() {
     let case = modules::file(&place);
     let session = serve(&case);
     // A local door before the real server: the real client walks through it without any password.
-    for address in addresses(&session, "alice") {
+    for (_, address) in addresses(&session, "alice") {
         let door = Door::open(&address, &case.attempts[0].our_arguments());
         let finished = xpra::info(&format!("tcp://127.0.0.1:{}/", door.port), &[], &[]);
         xpra::expect_answer_of(&session, finished);
@@ -88,11 +100,12 @@ fn ours(case: fn(&Place) -> Case) {
     let case = case(&place);
     let session = serve(&case);
     for attempt in &case.attempts {
-        for address in addresses(&session, attempt.user) {
-            eprintln!("{}: {attempt} at {address}", case.name);
+        for (socket, address) in addresses(&session, attempt.user) {
+            let outcome = case.outcome(attempt, socket);
+            eprintln!("{}: {attempt} at {address}, to be {outcome:?}", case.name);
             let arguments = [vec!["info".to_owned()], attempt.our_arguments(), vec![address]].concat();
-            let finished = run(&mut countersign(&place, &arguments)).expect_code(attempt.outcome.our_code());
-            match attempt.outcome {
+            let finished = run(&mut countersign(&place, &arguments)).expect_code(outcome.our_code());
+            match outcome {
                 Outcome::In => drop(finished),
                 Outcome::Refused => drop(finished.expect_text("authentication failed")),
                 Outcome::NothingToSay => drop(finished.expect_text("help: ")),
@@ -107,11 +120,12 @@ fn control(case: fn(&Place) -> Case) {
     let case = case(&place);
     let session = serve(&case);
     for attempt in &case.attempts {
-        for address in addresses(&session, attempt.user) {
-            eprintln!("{}: {attempt} at {address}", case.name);
+        for (socket, address) in addresses(&session, attempt.user) {
+            let outcome = case.outcome(attempt, socket);
+            eprintln!("{}: {attempt} at {address}, to be {outcome:?}", case.name);
             let finished = xpra::info(&address, &attempt.xpra_arguments(), &[]);
-            let finished = finished.expect_code(attempt.outcome.xpra_code());
-            match attempt.outcome {
+            let finished = finished.expect_code(outcome.xpra_code());
+            match outcome {
                 Outcome::In => xpra::expect_answer_of(&session, finished),
                 Outcome::Refused => drop(finished.expect_text("authentication failed")),
                 Outcome::NothingToSay => {}
@@ -127,6 +141,9 @@ fn serve(case: &Case) -> Session {
 }
 
 /// The session's two sockets as addresses with a name in them.
-fn addresses(session: &Session, user: &str) -> [String; 2] {
-    [format!("tcp://{user}@127.0.0.1:{}/", session.port), format!("socket://{user}@{}", session.socket)]
+fn addresses(session: &Session, user: &str) -> [(Socket, String); 2] {
+    [
+        (Socket::Tcp, format!("tcp://{user}@127.0.0.1:{}/", session.port)),
+        (Socket::Unix, format!("socket://{user}@{}", session.socket)),
+    ]
 }
