@@ -112,15 +112,22 @@ impl Door {
 /// The command under test, built beside the running test: `target/debug/countersign`.
 #[must_use]
 pub fn binary() -> PathBuf {
+    built("countersign", "cargo build -p countersign-cli")
+}
+
+/// An example of the library, as `cargo build --examples` leaves it: `target/debug/examples/NAME`.
+#[must_use]
+pub fn example(name: &str) -> PathBuf {
+    built(&format!("examples/{name}"), "cargo build --examples -p countersign")
+}
+
+/// A program in the folder of the profile that the running test was built with.
+fn built(name: &str, how: &str) -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
     let folder = test.parent().and_then(|deps| deps.parent()).expect("tests lie in target/PROFILE/deps");
-    let binary = folder.join("countersign");
-    assert!(
-        binary.is_file(),
-        "{} is not built: run `cargo build -p countersign-cli` first",
-        binary.display()
-    );
-    binary
+    let program = folder.join(name);
+    assert!(program.is_file(), "{} is not built: run `{how}` first", program.display());
+    program
 }
 
 /// The address in a line such as `listening on tcp:127.0.0.1:4711`, whatever format the log has.

@@ -7,10 +7,10 @@ use std::{
 
 use crate::step::{Failed, cannot_start, cargo, run as step, skipped, succeeds, timed};
 
-/// Builds the commands that the tests run, then runs the suite; `arguments` go to the runner.
+/// Builds the commands and examples that the tests run, then runs the suite; `arguments` go to the runner.
 pub(crate) fn run(arguments: &[&str]) -> Result<(), Failed> {
-    // The tests against real programs run the command itself, and no test target of theirs builds it.
-    step("commands", &mut cargo(["build", "--workspace", "--bins"]))?;
+    // The tests against real programs run the command and the examples, and no test target of theirs builds them.
+    step("commands and examples", &mut cargo(["build", "--workspace", "--bins", "--examples"]))?;
     let mut command = if succeeds("cargo", &["nextest", "--version"]) { nextest() } else { plain() };
     if !arguments.iter().any(|argument| argument.starts_with("-p") || argument.starts_with("--package")) {
         command.arg("--workspace");

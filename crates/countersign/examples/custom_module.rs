@@ -1,7 +1,8 @@
 //! A module of your own beside the builtin ones: lets in between two hours of the day (UTC).
 //!
 //! ```console
-//! $ cargo run --example custom_module
+//! $ cargo run --example custom_module -- /tmp/hours.sock 'hours(from=8,to=18)'
+//! $ countersign connect unix:///tmp/hours.sock
 //! ```
 
 use std::{
@@ -11,9 +12,13 @@ use std::{
 
 use countersign::{
     Chain, Claim, ConfigError, Identity, Peer, Refusal, Verifier,
+    config::ModuleSpec,
+    gateway::drive::Acceptor,
     modules::{Module, OptionSpec, Options, Registry},
     proto::chain::CheckPeer,
+    transport::{Address, Listener, UnixOptions},
 };
+use tokio::io::AsyncWriteExt as _;
 
 struct Hours;
 
@@ -68,10 +73,26 @@ impl CheckPeer for Open {
     }
 }
 
-fn main() -> Result<(), ConfigError> {
+/// Who is let in by one module, of ours or of the builtin ones.
+fn acceptor(module: &str) -> Result<Acceptor, Box<dyn std::error::Error>> {
     let registry = Registry::builtin().with(&Hours);
-    let options = Options::new("hours", [("from".to_owned(), "8".to_owned())]);
-    let chain = Chain::new(vec![registry.link(options)?]);
-    println!("{:?}", Arc::new(chain));
-    Ok(())
+    let options = ModuleSpec::parse(module, &registry)?.to_options();
+    let chain = Chain::new(vec![registry.link(options)?]).map_err(|refusal| refusal.to_string())?;
+    Ok(Acceptor::new(Arc::new(chain)))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let path = arguments.next().unwrap_or_else(|| "hours.sock".to_owned());
+    let acceptor = acceptor(&arguments.next().unwrap_or_else(|| Hours.example().to_owned()))?;
+    let listener = Listener::bind(&Address::Unix(path.into()), &UnixOptions::default()).await?;
+    loop {
+        let (stream, peer) = listener.accept().await?;
+        // One after the other: `embed_server` shows how each gets a task of its own.
+        match acceptor.accept(stream, peer).await {
+            Ok(admitted) => admitted.into_stream().await?.write_all(b"come in\n").await?,
+            Err(turned) => eprintln!("turned away: {turned}"),
+        }
+    }
 }
