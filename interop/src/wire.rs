@@ -178,11 +178,21 @@ pub struct Challenge {
     pub salt_digest: String,
 }
 
-/// The answer to a challenge: HMAC-SHA-512 of the combined salt under the secret, as the 128 letters sent.
+/// Both salts in one, as the 128 letters that the secret meets.
+#[must_use]
+pub fn combined(challenge: &Challenge, client_salt: &[u8]) -> Vec<u8> {
+    hex(&mac(client_salt, &challenge.salt)).into_bytes()
+}
+
+/// The answer to a challenge as it asks for it: HMAC-SHA-512 of the combined salt under the secret, as the 128 letters
+/// sent, or the secret behind the mask of the combined salt.
 #[must_use]
 pub fn answer(challenge: &Challenge, client_salt: &[u8], secret: &[u8]) -> Vec<u8> {
-    let combined = hex(&mac(client_salt, &challenge.salt));
-    hex(&mac(secret, combined.as_bytes())).into_bytes()
+    let combined = combined(challenge, client_salt);
+    match challenge.digest.as_str() {
+        "xor" => secret.iter().zip(combined).map(|(secret, mask)| secret ^ mask).collect(),
+        _ => hex(&mac(secret, &combined)).into_bytes(),
+    }
 }
 
 /// What the other end sent next.
