@@ -198,7 +198,10 @@ impl std::error::Error for BackendError {}
 
 impl From<std::io::Error> for BackendError {
     fn from(error: std::io::Error) -> Self {
-        Self::unavailable(error.to_string())
+        match error.kind() {
+            std::io::ErrorKind::TimedOut => Self { cause: error.to_string().into(), ..Self::timeout() },
+            _ => Self::unavailable(error.to_string()),
+        }
     }
 }
 

@@ -7,8 +7,9 @@ use std::{
 };
 
 use tokio::{
+    io::AsyncReadExt,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{sleep, timeout_at},
 };
 use tracing::{debug, warn};
 
@@ -179,7 +180,7 @@ impl Inside {
             client.dismiss(stream, &["session not found error", reason]).await;
             return None;
         }
-        let mut opened = match self.backend.open(&grant, facts).await {
+        let opened = match self.open_for_xpra(&grant, &client, facts).await {
             Ok(opened) => opened,
             Err(error) => {
                 self.unreachable(&error);
@@ -187,25 +188,45 @@ impl Inside {
                 return None;
             }
         };
-        if packets {
-            // S-86: a daemon that accepts and does not read is as good as none.
-            let told = timeout(PRELUDE, client.forward(&mut opened.stream)).await;
-            if let Err(error) = told.unwrap_or_else(|late| Err(late.into())) {
-                let error = BackendError::from(error);
-                self.unreachable(&error);
-                client.dismiss(stream, &["connection error", &error.to_string()]).await;
-                return None;
-            }
-        } else if let Err(error) = client.welcome(&mut stream).await {
+        if !packets && let Err(error) = client.welcome(&mut stream).await {
             debug!(socket = self.name, "the session ended before it began: {error}");
             return None;
         }
         Some((stream, opened))
     }
 
+    /// Opens the daemon; an Xpra server is told the client's hello and must begin to answer.
+    async fn open_for_xpra(
+        &self,
+        grant: &Grant,
+        client: &XpraClient,
+        facts: &SessionFacts,
+    ) -> Result<Opened, BackendError> {
+        let deadline = Instant::now() + PRELUDE;
+        let mut opened = self.backend.open(grant, facts).await?;
+        if self.backend.wants_xpra_hello() {
+            // S-86: a daemon that accepts and does not read, or has no answer, is as good as none.
+            let introduced = timeout_at(deadline.into(), introduce(client, &mut opened.stream)).await;
+            introduced.unwrap_or_else(|late| Err(late.into()))?;
+        }
+        Ok(opened)
+    }
+
     fn unreachable(&self, error: &BackendError) {
         warn!(socket = self.name, "the daemon behind cannot be reached: {}", error.cause().escape_debug());
     }
+}
+
+/// Says the client's hello to an Xpra server and waits for the beginning of its answer, which stays
+/// unread. Until then the client is told of whatever goes wrong; afterwards the stream is the server's.
+async fn introduce(client: &XpraClient, server: &mut Stream) -> std::io::Result<()> {
+    client.forward(server).await?;
+    let mut answer = Vec::with_capacity(FIRST_ANSWER);
+    if server.read_buf(&mut answer).await? == 0 {
+        return Err(std::io::Error::other("it closed the connection instead of an answer to the hello"));
+    }
+    server.unread(answer);
+    Ok(())
 }
 
 /// Passes the bytes on until the end; a program that serves the session lives as long.
@@ -247,8 +268,11 @@ fn session_id() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// How long a daemon behind may take to read the client's hello.
+/// From the grant to the beginning of an Xpra server's answer, connecting included (S-86).
 const PRELUDE: Duration = Duration::from_secs(5);
+
+/// Room for the beginning of an answer.
+const FIRST_ANSWER: usize = 4096;
 
 /// How long the gateway leaves a socket alone that cannot accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
