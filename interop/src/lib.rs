@@ -7,7 +7,10 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod certificate;
+pub mod dialogue;
 pub mod gateway;
+pub mod grpc;
 pub mod modules;
 pub mod net;
 pub mod postgres;
