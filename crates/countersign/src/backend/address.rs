@@ -1,24 +1,21 @@
 //! Daemons at an address: Unix sockets, TCP, TLS.
 
-use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, io, str::FromStr};
 
-use tokio::{
-    net::{TcpStream, UnixStream},
-    time::sleep,
-};
+use tokio::net::TcpStream;
 
-use super::{BackendError, spec::error};
+use super::{BackendError, CONNECT_DEADLINE, spec::error};
 use crate::{
     error::ConfigError,
     transport::{
-        Stream,
+        Address, Stream, connect,
         tls::{ClientTls, OldestVersion, TlsError, Trust},
     },
 };
 
 /// A Unix socket by path, or by a name in the abstract namespace (`@NAME`).
 #[derive(Clone)]
-pub(super) struct UnixName(String);
+pub(super) struct UnixName(Address);
 
 impl UnixName {
     pub(super) fn parse(text: &str) -> Result<Self, ConfigError> {
@@ -35,27 +32,21 @@ impl UnixName {
                 "use a path of at most 107 bytes",
             ));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(match text.strip_prefix('@') {
+            Some(name) => Address::Abstract(name.to_owned()),
+            None => Address::Unix(text.into()),
+        }))
     }
 
     pub(super) async fn connect(&self) -> io::Result<Stream> {
-        let path = match self.0.strip_prefix('@') {
-            Some(name) => PathBuf::from(format!("\0{name}")),
-            None => PathBuf::from(&self.0),
-        };
-        loop {
-            match UnixStream::connect(&path).await {
-                // A full backlog answers at once (connect(2), EAGAIN). Whoever calls sets the deadline.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(RETRY).await,
-                connected => return connected.map(Stream::new),
-            }
-        }
+        connect(&self.0, CONNECT_DEADLINE).await
     }
 }
 
+/// As it was written, `unix:` in front.
 impl fmt::Display for UnixName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        fmt::Display::fmt(&self.0, f)
     }
 }
 
@@ -139,5 +130,3 @@ fn is_host(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     !text.is_empty() && text.len() <= 253 && text.chars().all(fits) && !text.starts_with('-')
 }
-
-const RETRY: Duration = Duration::from_millis(50);

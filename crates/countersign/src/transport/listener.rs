@@ -84,6 +84,7 @@ impl Listener {
                 Ok(Self { address, socket: Socket::Unix(None, listener) })
             }
             AddressFamily::INET | AddressFamily::INET6 => {
+                tcp::prepare(&socket)?;
                 let listener = TcpListener::from_std(socket.into())?;
                 Ok(Self { address: tcp::address_of(listener.local_addr()?), socket: Socket::Tcp(listener) })
             }
@@ -147,7 +148,7 @@ pub async fn connect(address: &Address, limit: Duration) -> io::Result<Stream> {
         match address {
             Address::Tcp { host, port } => tcp::connect(host, *port).await,
             Address::Unix(_) | Address::Abstract(_) => loop {
-                match unix::connect(address).await {
+                match unix::connect(address) {
                     // Its queue is full: a daemon that is busy now may accept in a moment.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(QUEUE_PAUSE).await,
                     done => return done,
@@ -257,13 +258,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn small_packets_are_not_held_back() {
-        let listener = Listener::bind(&loopback(), &UnixOptions::default()).await.unwrap();
-        let (client, accepted) =
-            tokio::join!(connect(listener.local_address(), Duration::from_secs(5)), listener.accept());
-        for stream in [client.unwrap(), accepted.unwrap().0] {
-            let crate::transport::Wire::Tcp(socket) = stream.wire() else { panic!("it is TCP") };
-            assert!(socket.nodelay().unwrap());
+    async fn small_packets_are_not_held_back_and_peers_that_vanish_are_noticed() {
+        let inherited = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        for listener in [
+            Listener::bind(&loopback(), &UnixOptions::default()).await.unwrap(),
+            Listener::from_fd(inherited.into()).unwrap(),
+        ] {
+            let (client, accepted) =
+                tokio::join!(connect(listener.local_address(), Duration::from_secs(5)), listener.accept());
+            for stream in [client.unwrap(), accepted.unwrap().0] {
+                let crate::transport::Wire::Tcp(socket) = stream.wire() else { panic!("it is TCP") };
+                let socket = socket2::SockRef::from(socket);
+                assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+                assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
+    os::fd::AsFd,
     time::Duration,
 };
 
@@ -27,7 +28,6 @@ pub(super) async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
 /// The connection as a stream, with what it proves: where the peer is.
 pub(super) fn accepted(socket: TcpStream, remote: SocketAddr) -> io::Result<(Stream, Peer)> {
     let local = socket.local_addr()?;
-    prepare(&socket)?;
     Ok((Stream::new(socket), Peer::tcp(remote, local)))
 }
 
@@ -50,15 +50,19 @@ fn listen(address: SocketAddr) -> io::Result<StdListener> {
     // A port whose last connections are still closing is free for a restart.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    prepare(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
 /// Small packets go out at once, and a peer whose machine vanished is noticed within three minutes.
-fn prepare(socket: &TcpStream) -> io::Result<()> {
+///
+/// What a listening socket is told, the connections that it accepts know from the start.
+pub(super) fn prepare(socket: impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(&socket);
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-    socket.set_nodelay(true)?;
-    SockRef::from(socket).set_tcp_keepalive(&keepalive)
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive)
 }

@@ -143,9 +143,12 @@ pub(super) fn accepted(socket: UnixStream) -> (Stream, Peer) {
     (Stream::new(socket), peer)
 }
 
-/// Connects; `WouldBlock` means that the queue of whoever listens there is full.
-pub(super) async fn connect(address: &Address) -> io::Result<Stream> {
-    Ok(Stream::new(UnixStream::connect(spelled(address)).await?))
+/// Connects, which takes no waiting (unix(7)); `WouldBlock` means that the queue of whoever listens
+/// there is full.
+pub(super) fn connect(address: &Address) -> io::Result<Stream> {
+    let socket = new_socket()?;
+    socket.connect(&target(address)?)?;
+    Ok(Stream::new(UnixStream::from_std(socket.into())?))
 }
 
 /// What a listening socket's own address is, in our terms; `None` for one without a name.
