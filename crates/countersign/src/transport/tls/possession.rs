@@ -12,7 +12,8 @@ use rustls::{
 };
 use x509_parser::{
     asn1_rs::{Any, FromDer},
-    prelude::X509Certificate,
+    certificate::X509CertificateParser,
+    nom::Parser as _,
 };
 
 /// A certificate's public key.
@@ -31,7 +32,9 @@ pub(super) fn public_key(certificate: &[u8]) -> Option<PublicKey<'_>> {
     if certificate.len() > LARGEST_CERTIFICATE {
         return None;
     }
-    let (rest, parsed) = X509Certificate::from_der(certificate).ok()?;
+    // What the extensions say decides nothing either.
+    let mut reader = X509CertificateParser::new().with_deep_parse_extensions(false);
+    let (rest, parsed) = reader.parse(certificate).ok()?;
     if !rest.is_empty() {
         return None;
     }
