@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     io::AsyncReadExt,
-    task::JoinSet,
+    sync::watch,
     time::{sleep, timeout_at},
 };
 use tracing::{debug, warn};
@@ -67,19 +67,26 @@ impl Door {
     ) -> usize {
         let Self { name, listener, acceptor, backend, warning } = self;
         let inside = Arc::new(Inside { name, acceptor, backend, warning });
-        let mut sessions = JoinSet::new();
+        let sessions = watch::Sender::new(());
         let mut stop = std::pin::pin!(stop);
         loop {
             let accepted = tokio::select! {
                 () = &mut stop => break,
-                // What has ended gives its memory back now, and not when the next client comes (S-02).
-                Some(_) = sessions.join_next() => continue,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let (inside, place) = (Arc::clone(&inside), crowd.enter());
-                    sessions.spawn(async move { inside.receive(stream, peer, place).await });
+                    let (inside, place, mut door) =
+                        (Arc::clone(&inside), crowd.enter(), sessions.subscribe());
+                    // Nobody waits for a session to end: what it held is given back at once (S-02).
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            biased;
+                            () = inside.receive(stream, peer, place) => {}
+                            // Cut, or the door is gone.
+                            _ = door.changed() => {}
+                        }
+                    });
                 }
                 Err(error) => {
                     // S-05: out of descriptors, for example. Waiting is what lets some be freed.
@@ -247,16 +254,16 @@ fn transport(peer: &Peer) -> &'static str {
 }
 
 /// Waits for the sessions to end; cuts those that run when `cut` comes, and counts them.
-async fn drain(mut sessions: JoinSet<()>, cut: impl Future<Output = ()>) -> usize {
-    let mut cut = std::pin::pin!(cut);
-    loop {
-        tokio::select! {
-            ended = sessions.join_next() => if ended.is_none() { return 0 },
-            () = &mut cut => {
-                let left = sessions.len();
-                sessions.shutdown().await;
-                return left;
-            }
+///
+/// Each session holds a receiver of the channel; what is sent on it cuts them.
+async fn drain(sessions: watch::Sender<()>, cut: impl Future<Output = ()>) -> usize {
+    tokio::select! {
+        () = sessions.closed() => 0,
+        () = cut => {
+            let left = sessions.receiver_count();
+            sessions.send_replace(());
+            sessions.closed().await;
+            left
         }
     }
 }
@@ -265,7 +272,7 @@ async fn drain(mut sessions: JoinSet<()>, cut: impl Future<Output = ()>) -> usiz
 fn session_id() -> String {
     let mut bytes = [0; 8];
     super::drive::random(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    audit::hex(&bytes)
 }
 
 /// From the grant to the beginning of an Xpra server's answer, connecting included (S-86).
