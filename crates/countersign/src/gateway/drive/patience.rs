@@ -21,10 +21,11 @@ impl Patience {
 
     /// Moves the moment.
     pub(super) fn extend(&mut self, deadline: Instant) {
-        if self.until != deadline {
-            self.until = deadline;
+        // A later moment costs nothing now: the timer is set again when it goes off too early.
+        if deadline < self.until {
             self.timer.as_mut().reset(deadline.into());
         }
+        self.until = deadline;
     }
 
     /// What comes of `future`; `None` if the time is up first. Traffic does not move the moment
@@ -32,8 +33,18 @@ impl Patience {
     pub(super) async fn wait<F: Future>(&mut self, future: F) -> Option<F::Output> {
         tokio::select! {
             biased;
-            () = &mut self.timer => None,
+            () = self.up() => None,
             output = future => Some(output),
+        }
+    }
+
+    async fn up(&mut self) {
+        loop {
+            self.timer.as_mut().await;
+            if self.timer.deadline() >= self.until.into() {
+                return;
+            }
+            self.timer.as_mut().reset(self.until.into());
         }
     }
 }
