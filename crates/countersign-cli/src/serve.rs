@@ -283,7 +283,7 @@ impl From<StartError> for Report {
             StartError::Bind(bind) if bind.kind() == std::io::ErrorKind::PermissionDenied => Exit::Refused,
             _ => Exit::Unavailable,
         };
-        let fix = error.fix().to_owned();
+        let fix = error.fix().into_owned();
         Self::new(exit, error).fix(fix)
     }
 }

@@ -14,7 +14,7 @@ use countersign::{
     Chain, Claim, ConfigError, Identity, Peer, Refusal, Verifier,
     config::ModuleSpec,
     gateway::drive::Acceptor,
-    modules::{Module, OptionSpec, Options, Registry},
+    modules::{Context, Module, OptionSpec, Options, Registry},
     proto::chain::CheckPeer,
     transport::{Address, Listener, UnixOptions},
 };
@@ -47,7 +47,7 @@ impl Module for Hours {
         "hours(from=8,to=18)"
     }
 
-    fn configure(&self, options: &mut Options) -> Result<Verifier, ConfigError> {
+    fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
         let (from, to) = (options.number("from", 0, 0..=23)?, options.number("to", 23, 0..=23)?);
         Ok(Verifier::Peer(Box::new(Open { from, to })))
     }
@@ -77,7 +77,8 @@ impl CheckPeer for Open {
 fn acceptor(module: &str) -> Result<Acceptor, Box<dyn std::error::Error>> {
     let registry = Registry::builtin().with(&Hours);
     let options = ModuleSpec::parse(module, &registry)?.to_options();
-    let chain = Chain::new(vec![registry.link(options)?]).map_err(|refusal| refusal.to_string())?;
+    let chain = Chain::new(vec![registry.link(options, &Context::default())?])
+        .map_err(|refusal| refusal.to_string())?;
     Ok(Acceptor::new(Arc::new(chain)))
 }
 

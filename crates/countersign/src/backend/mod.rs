@@ -149,7 +149,7 @@ impl fmt::Display for Backend {
         let xpra = if self.xpra { "xpra+" } else { "" };
         match &self.kind {
             Kind::Whoami => f.write_str("builtin:whoami"),
-            Kind::Unix(name) => write!(f, "{xpra}unix:{name}"),
+            Kind::Unix(name) => write!(f, "{xpra}{name}"),
             Kind::Tcp(address) => write!(f, "{xpra}tcp:{address}"),
             Kind::Tls(address) => write!(f, "tls:{address}"),
             Kind::Exec(program) => write!(f, "exec:{program}"),

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::ConfigError,
-    modules::{Options, Registry},
+    modules::{Context, Options, Registry},
     proto::{Chain, chain::Link},
 };
 
@@ -22,6 +22,8 @@ pub(super) struct Written<'a> {
     /// Connections in the clear are taken.
     pub(super) cleartext: bool,
     pub(super) audience: Audience,
+    /// What its modules may hold on to.
+    pub(super) context: &'a Context,
     /// It may be without a chain: a Unix socket or a loopback address (S-67).
     pub(super) open_without: bool,
 }
@@ -73,7 +75,7 @@ fn links(
                         "it is written twice",
                         "remove one",
                     )),
-                    false => registry.link(module.to_options()),
+                    false => registry.link(module.to_options(), written.context),
                 }
             })
             .collect();
@@ -86,7 +88,7 @@ fn links(
         ));
     }
     warnings.push(Warning::NoChain(written.audience));
-    Ok(vec![registry.link(Options::new("none", []))?])
+    Ok(vec![registry.link(Options::new("none", []), written.context)?])
 }
 
 fn identity(wanted: &str, names: &[&'static str], registry: &Registry) -> Result<&'static str, ConfigError> {

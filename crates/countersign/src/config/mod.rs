@@ -26,6 +26,7 @@ mod layers;
 mod paths;
 mod socket;
 mod spec;
+mod unix;
 mod warning;
 
 use backends::Backends;
@@ -41,6 +42,7 @@ use crate::{
     error::ConfigError,
     modules::{Options, Registry},
     transport::Address,
+    trust::Trust,
 };
 
 /// A whole configuration, checked.
@@ -53,6 +55,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where the state is kept.
     pub state_dir: PathBuf,
+    /// The accepted certificates that are kept there, opened when the gateway is.
+    pub trust: Trust,
     /// What is logged and how.
     pub log: Log,
 }
@@ -66,19 +70,21 @@ impl Config {
         let limits = Limits::read(layers)?;
         let backends = Backends::read(layers)?;
         let tls = tls(layers)?;
+        let state_dir = one(layers, "state-dir", |options, key| match options.take(key)? {
+            Some(path) if path.is_empty() => Err(options.error(key, "it is empty", "write a path")),
+            path => Ok(path.map_or_else(|| paths.state_dir.clone(), |path| PathBuf::from(path.as_str()))),
+        })?;
+        let trust = Trust::at(&state_dir);
         let common = Common {
             paths,
+            trust: &trust,
             backends: &backends,
             tls: &tls,
             handshake_timeout: limits.handshake_timeout,
             login_timeout: limits.login_timeout,
         };
         let sockets = Sockets { layers, registry, common: &common }.read()?;
-        let state_dir = one(layers, "state-dir", |options, key| match options.take(key)? {
-            Some(path) if path.is_empty() => Err(options.error(key, "it is empty", "write a path")),
-            path => Ok(path.map_or_else(|| paths.state_dir.clone(), |path| PathBuf::from(path.as_str()))),
-        })?;
-        Ok(Self { sockets, limits, state_dir, log: Log::new(layers)? })
+        Ok(Self { sockets, limits, state_dir, trust, log: Log::new(layers)? })
     }
 
     /// Reads files and environment (`std::env::vars_os`) into layers; flags are the caller's to add.

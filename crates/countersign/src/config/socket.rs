@@ -9,16 +9,17 @@ use super::{
     backends::Backends,
     chain,
     paths::Paths,
-    spec::{ModuleSpec, SocketSpec},
+    spec::{ModuleSpec, SocketSpec, canonical},
+    unix,
     warning::{Audience, Warning},
 };
 use crate::{
     backend::Backend,
     error::ConfigError,
-    modules::{OptionSpec, Options, Registry},
+    modules::{CERTIFICATE, Context, OptionSpec, Options, Registry},
     proto::Chain,
-    sys::accounts,
     transport::{Address, UnixOptions},
+    trust::{FirstUse, Place, Trust},
 };
 
 /// A socket that can be opened.
@@ -39,8 +40,14 @@ pub struct SocketConfig {
     pub protocol: Protocol,
     /// Which wires it takes.
     pub accepts: Accepts,
-    /// Mode, owner and group of a Unix socket's file.
+    /// Mode, owner and group of a Unix socket's file, once somebody was first.
     pub unix: UnixOptions,
+    /// Whether its chain asks the trust store.
+    pub trusts: bool,
+    /// What it is called in the scopes of certificates.
+    pub trust_place: Place,
+    /// Who may be the first client of the gateway here, and until then opens the socket.
+    pub first_use: Option<FirstUse>,
     /// The certificate it shows, where TLS is among its wires.
     pub tls: TlsOptions,
     /// Within which time a first complete message is due (S-01).
@@ -64,10 +71,7 @@ impl SocketConfig {
 
     /// Where it listens and what it carries: `unix:/run/x`, `tcp:0.0.0.0:10000`, `tls:[::]:443`.
     pub fn place(&self) -> String {
-        match self.kind {
-            Kind::Tls => self.address.to_string().replacen("tcp:", "tls:", 1),
-            Kind::Unix | Kind::Tcp => self.address.to_string(),
-        }
+        place(self.kind, &self.address)
     }
 
     /// Judges a socket and configures its modules. `None` is `--bind=none`.
@@ -85,10 +89,21 @@ impl SocketConfig {
         let accepts = accepts(&mut options, kind)?;
         tls_is_spoken(&spec, kind, accepts)?;
         let protocol = protocol(&mut options)?;
-        let unix = unix_options(&mut options, &address)?;
+        let modules = if spec.auth().is_empty() { draft.switch } else { spec.auth() };
+        let trusts = trusts(modules);
+        if trusts && accepts == Accepts::Plain {
+            return Err(certificate_without_tls(kind));
+        }
+        let (unix, first_use) = unix::options(&mut options, &address, wants_first_use(modules)?)?;
         let identity = options.take("identity")?;
+        let name = name(&mut options)?;
+        let backend = options.take("backend")?;
+        let backend = backend.as_ref().map(|text| text.as_str());
+        let context =
+            context(common, &name.clone().unwrap_or_else(|| place(kind, &address)), backend, first_use)?;
         let written = chain::Written {
-            modules: if spec.auth().is_empty() { draft.switch } else { spec.auth() },
+            modules,
+            context: &context,
             identity: identity.as_ref().map(|name| name.as_str()),
             asks_nothing: protocol == Protocol::Stream,
             cleartext: kind == Kind::Tcp && accepts != Accepts::Tls,
@@ -97,9 +112,12 @@ impl SocketConfig {
         };
         let chain = chain::build(written, registry, &mut warnings)?;
         let socket = Self {
-            name: name(&mut options)?,
+            name,
             chain: Arc::new(chain),
-            backend: common.backends.find(options.take("backend")?.as_ref().map(|text| text.as_str()))?,
+            backend: common.backends.find(backend)?,
+            trusts,
+            trust_place: context.place.clone(),
+            first_use,
             protocol,
             tls: TlsOptions::take(&mut options, common.tls)?,
             handshake_timeout: timeout(&mut options, "handshake-timeout", common.handshake_timeout)?,
@@ -127,6 +145,7 @@ pub(super) struct Draft<'a> {
 /// What a socket has unless it says otherwise.
 pub(super) struct Common<'a> {
     pub(super) paths: &'a Paths,
+    pub(super) trust: &'a Trust,
     pub(super) backends: &'a Backends<'a>,
     pub(super) tls: &'a TlsOptions,
     pub(super) handshake_timeout: Duration,
@@ -324,52 +343,53 @@ fn protocol(options: &mut Options) -> Result<Protocol, ConfigError> {
     }
 }
 
-fn unix_options(options: &mut Options, address: &Address) -> Result<UnixOptions, ConfigError> {
-    let mode = options.take("mode")?;
-    let (owner, group) = (options.take("owner")?, options.take("group")?);
-    if matches!(address, Address::Abstract(_)) && (mode.is_some() || owner.is_some() || group.is_some()) {
-        let fix = "use a path, or a chain: abstract sockets have no permissions";
-        return Err(options.error("mode, owner or group", "an abstract socket has no file", fix));
+fn place(kind: Kind, address: &Address) -> String {
+    match kind {
+        Kind::Tls => address.to_string().replacen("tcp:", "tls:", 1),
+        Kind::Unix | Kind::Tcp => address.to_string(),
     }
-    let group = group
-        .map(|name| id(&name, Id::Group).map_err(|why| options.error("group", why, ID_FORM)))
-        .transpose()?;
-    let owner = owner
-        .map(|name| id(&name, Id::User).map_err(|why| options.error("owner", why, ID_FORM)))
-        .transpose()?;
-    let mode = match mode {
-        None if group.is_some() => 0o660,
-        None => UnixOptions::default().mode,
-        Some(mode) => octal(&mode).ok_or_else(|| {
-            options.error("mode", "it is no octal number from 000 to 777", "write it as in mode=660")
-        })?,
-    };
-    Ok(UnixOptions { mode, owner, group })
 }
 
-fn octal(text: &str) -> Option<u32> {
-    let digits = (3..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777)
+/// Whether one of the modules asks the trust store: `certificate` without authorities of its own.
+fn trusts(modules: &[ModuleSpec]) -> bool {
+    modules.iter().any(is_of_store)
 }
 
-/// Which of the two databases a name is looked up in.
-#[derive(Clone, Copy)]
-enum Id {
-    User,
-    Group,
+fn is_of_store(module: &ModuleSpec) -> bool {
+    module.name() == CERTIFICATE && module.options().all(|(key, _)| canonical(key) != "ca")
 }
 
-/// A number, or a name that exists: an unknown one is never taken for our own (W09).
-fn id(name: &str, of: Id) -> Result<u32, &'static str> {
-    if name.bytes().all(|byte| byte.is_ascii_digit()) {
-        // -1 means "leave it" to chown.
-        return name.parse().ok().filter(|id| *id != u32::MAX).ok_or("it is out of range");
+/// Whether the first client may come in where a socket can have such a rule.
+fn wants_first_use(modules: &[ModuleSpec]) -> Result<bool, ConfigError> {
+    match modules.iter().find(|module| is_of_store(module)) {
+        Some(module) => module.to_options().flag("first-use", true),
+        None => Ok(false),
     }
-    let found = match of {
-        Id::User => accounts::Account::named(name).map(|account| account.map(|account| account.uid)),
-        Id::Group => accounts::group_named(name),
+}
+
+fn certificate_without_tls(kind: Kind) -> ConfigError {
+    ConfigError::new(
+        format!("auth={CERTIFICATE} of {}", kind.key()),
+        "certificates come with TLS, which this socket does not speak",
+        "add require-tls=yes",
+    )
+}
+
+fn context(
+    common: &Common<'_>,
+    socket: &str,
+    backend: Option<&str>,
+    first_use: Option<FirstUse>,
+) -> Result<Context, ConfigError> {
+    let mut context = Context::with_trust(common.trust.clone());
+    // A backend is called by its name where it has one, so that scopes outlive a change of its address.
+    let backend = match backend {
+        Some(name) if !name.contains(':') => canonical(name),
+        other => common.backends.find(other)?.to_string(),
     };
-    found.map_err(|_| "the database of names cannot be read")?.ok_or("there is none of that name")
+    context.place = Place::new(socket, backend);
+    context.first_use = first_use;
+    Ok(context)
 }
 
 fn name(options: &mut Options) -> Result<Option<String>, ConfigError> {
@@ -442,7 +462,5 @@ const BY_CHOICE: &[Kind] = &[Kind::Unix, Kind::Tcp];
 
 /// Said of words that are known and not served.
 pub(super) const NOT_YET: &str = "this build does not have it yet";
-
-const ID_FORM: &str = "write a name that exists, or a number";
 
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);

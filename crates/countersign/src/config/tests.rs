@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::{
     Claim, Identity, Peer, Refusal, Secret, Verifier,
-    modules::{Module, OptionSpec},
+    modules::{Context, Module, OptionSpec},
     proto::chain::{CheckPassword, CheckPeer, Entry, LookupSecret},
 };
 
@@ -427,7 +427,7 @@ impl Module for Double {
         self.options
     }
 
-    fn configure(&self, options: &mut Options) -> Result<Verifier, ConfigError> {
+    fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
         for option in self.options {
             options.take(option.name)?;
         }

@@ -11,13 +11,14 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout_at},
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     Crowd, Place,
     audit::{self, Decision},
     drive::{Acceptor, Admitted, Speech, Turned, XpraClient},
     handover::{self, Control, Ended},
+    trusting::{Guard, Reliance},
 };
 use crate::{
     Grant, Peer, Refusal,
@@ -40,18 +41,27 @@ pub struct Door {
     pub backend: Arc<Backend>,
     /// Said for every connection, where the chain lets in strangers (S-67).
     pub warning: Option<String>,
+    guard: Option<Guard>,
+    reliance: Option<Reliance>,
 }
 
 impl Door {
     /// A door from its parts.
     pub fn new(name: String, listener: Listener, acceptor: Acceptor, backend: Arc<Backend>) -> Self {
-        Self { name, listener, acceptor, backend, warning: None }
+        Self { name, listener, acceptor, backend, warning: None, guard: None, reliance: None }
     }
 
     /// The same door, with a warning for each connection.
     #[must_use]
     pub fn with_warning(mut self, warning: Option<String>) -> Self {
         self.warning = warning;
+        self
+    }
+
+    /// The same door, as the trust store wants it.
+    #[must_use]
+    pub(super) fn trusting(mut self, guard: Option<Guard>, reliance: Option<Reliance>) -> Self {
+        (self.guard, self.reliance) = (guard, reliance);
         self
     }
 
@@ -65,13 +75,17 @@ impl Door {
         stop: impl Future<Output = ()>,
         cut: impl Future<Output = ()>,
     ) -> usize {
-        let Self { name, listener, acceptor, backend, warning } = self;
-        let inside = Arc::new(Inside { name, acceptor, backend, warning });
+        let Self { name, listener, acceptor, backend, warning, mut guard, reliance } = self;
+        let inside = Arc::new(Inside { name, acceptor, backend, warning, reliance });
         let sessions = watch::Sender::new(());
         let mut stop = std::pin::pin!(stop);
         loop {
             let accepted = tokio::select! {
                 () = &mut stop => break,
+                mode = another_mode(&mut guard) => {
+                    inside.set_mode(&listener, mode);
+                    continue;
+                }
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -108,9 +122,19 @@ struct Inside {
     acceptor: Acceptor,
     backend: Arc<Backend>,
     warning: Option<String>,
+    reliance: Option<Reliance>,
 }
 
 impl Inside {
+    /// The first client has come, or everything was forgotten. A socket that stays as it was refuses
+    /// too many, never lets in too many: the next start makes it right.
+    fn set_mode(&self, listener: &Listener, mode: u32) {
+        match listener.set_mode(mode) {
+            Ok(()) => info!(socket = self.name, "the socket's mode is {mode:o} now"),
+            Err(error) => warn!(socket = self.name, "the socket's mode cannot be set to {mode:o}: {error}"),
+        }
+    }
+
     /// One connection, from accept to its end.
     async fn receive(&self, stream: Stream, peer: Peer, place: Place) {
         let start = Instant::now();
@@ -148,9 +172,24 @@ impl Inside {
     /// Takes an admitted client to the daemon. `None` where there is no session: the client only
     /// asked something, or the daemon could not be reached.
     async fn hand_over(&self, admitted: Admitted, session: &str) -> Option<Ended> {
+        let certificate =
+            admitted.grant.peer().certificate.as_ref().map(|certificate| certificate.fingerprint);
         // The grant and the client's hello, which may be large, do not live as long as the session.
         let (client, opened) = Box::pin(self.prepare(admitted, session)).await?;
-        Some(relay(client, opened).await)
+        let relied_on = self.reliance.as_ref().zip(certificate);
+        let Some((reliance, certificate)) = relied_on else {
+            return Some(relay(client, opened, &Control::new()).await);
+        };
+        let control = Control::new();
+        let watch = async {
+            reliance.lost(certificate).await;
+            control.kill();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            ended = relay(client, opened, &control) => Some(ended),
+            () = watch => None,
+        }
     }
 
     /// Opens the daemon for a client and says to both what is due before the bytes are theirs.
@@ -236,10 +275,18 @@ async fn introduce(client: &XpraClient, server: &mut Stream) -> std::io::Result<
     Ok(())
 }
 
+/// The mode that a socket shall have from now on. Never, where nobody can be first.
+async fn another_mode(guard: &mut Option<Guard>) -> u32 {
+    match guard {
+        Some(guard) => guard.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Passes the bytes on until the end; a program that serves the session lives as long.
-async fn relay(client: Stream, opened: Opened) -> Ended {
+async fn relay(client: Stream, opened: Opened, control: &Control) -> Ended {
     let Opened { stream, program } = opened;
-    let ended = handover::relay(client, stream, None, &Control::new()).await;
+    let ended = handover::relay(client, stream, None, control).await;
     drop(program);
     ended
 }

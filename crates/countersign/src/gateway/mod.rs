@@ -11,6 +11,7 @@ pub mod handover;
 mod inherit;
 mod listen;
 mod serve;
+mod trusting;
 
 pub use crowd::{Crowd, Place};
 pub use listen::Door;

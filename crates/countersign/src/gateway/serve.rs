@@ -1,10 +1,15 @@
 //! The whole gateway: every socket of a configuration, from opening to the last session's end.
 
-use std::{fmt, future::Future, io, path::Path, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, future::Future, io, path::Path, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
-use super::{Crowd, Door, drive::Acceptor, inherit::Inherited};
+use super::{
+    Crowd, Door,
+    drive::Acceptor,
+    inherit::Inherited,
+    trusting::{Guard, Reliance, flush, keep},
+};
 use crate::{
     config::{Accepts, Config, SocketConfig, TlsOptions},
     error::ConfigError,
@@ -13,7 +18,7 @@ use crate::{
         Address, BindError, Listener,
         tls::{OldestVersion, ServerTls},
     },
-    trust::ServerIdentity,
+    trust::{ServerIdentity, Trust, TrustError},
 };
 
 /// A gateway whose sockets are open.
@@ -22,6 +27,7 @@ pub struct Gateway {
     doors: Vec<Door>,
     drain_timeout: Duration,
     crowd: Arc<Crowd>,
+    trust: Option<Trust>,
 }
 
 /// How a gateway ended.
@@ -38,6 +44,8 @@ impl Gateway {
     /// # Errors
     /// [`StartError`], by what has to be mended.
     pub async fn open(config: &Config) -> Result<Self, StartError> {
+        let trusts = config.sockets.iter().any(|socket| socket.trusts);
+        let store = if trusts { Some(config.trust.open()?) } else { None };
         let mut certificates = Certificates { state_dir: &config.state_dir, own: None };
         let mut prepared = Vec::new();
         for socket in &config.sockets {
@@ -47,18 +55,25 @@ impl Gateway {
         let mut inherited = Inherited::all()?;
         let mut doors = Vec::new();
         for (socket, acceptor, backend) in prepared {
+            let guard = store.and_then(|store| Guard::of(socket, store));
+            let mut unix = socket.unix;
+            unix.mode = guard.as_ref().map_or(unix.mode, Guard::mode);
             let listener = match inherited.take(socket)? {
                 Some(listener) => listener,
-                None => Listener::bind(&socket.address, &socket.unix).await.map_err(StartError::Bind)?,
+                None => Listener::bind(&socket.address, &unix).await.map_err(StartError::Bind)?,
             };
             let name = socket.name.clone().unwrap_or_else(|| listener.local_address().to_string());
             let warning = socket.warnings.iter().find(|warning| warning.at_each_connection());
             let door = Door::new(name, listener, acceptor, backend);
-            doors.push(door.with_warning(warning.map(ToString::to_string)));
+            doors.push(
+                door.with_warning(warning.map(ToString::to_string))
+                    .trusting(guard, Reliance::of(socket, &config.trust)),
+            );
         }
         inherited.finish()?;
         let crowd = Arc::new(Crowd::new(config.limits.max_unauthenticated));
-        Ok(Self { doors, drain_timeout: config.limits.drain_timeout, crowd })
+        let trust = trusts.then(|| config.trust.clone());
+        Ok(Self { doors, drain_timeout: config.limits.drain_timeout, crowd, trust })
     }
 
     /// How many threads a runtime has to let checks block, so that no socket waits for another's
@@ -85,7 +100,16 @@ impl Gateway {
             let (stop, cut) = (reach(phases.clone(), Phase::Drain), reach(phases.clone(), Phase::Cut));
             doors.spawn(door.serve(crowd, stop, cut));
         }
-        stop.await;
+        let keeping = async {
+            match self.trust.clone() {
+                Some(trust) => keep(trust).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop => {}
+            () = keeping => {}
+        }
         let _ = phase.send(Phase::Drain);
         let mut cut = 0;
         let drained = async {
@@ -102,6 +126,9 @@ impl Gateway {
             () = drained => {}
             () = patience => {}
         }
+        if let Some(trust) = &self.trust {
+            flush(trust).await;
+        }
         Outcome { cut }
     }
 }
@@ -116,15 +143,18 @@ pub enum StartError {
     Bind(BindError),
     /// The sockets that the service manager passed on.
     Inherited(io::Error),
+    /// The trust store cannot be opened now.
+    Trust(TrustError),
 }
 
 impl StartError {
     /// How to mend it.
-    pub fn fix(&self) -> &str {
+    pub fn fix(&self) -> Cow<'_, str> {
         match self {
-            Self::Config(error) => error.fix(),
-            Self::Bind(error) => error.fix(),
-            Self::Inherited(_) => "compare the .socket units with name= of the sockets",
+            Self::Config(error) => error.fix().into(),
+            Self::Bind(error) => error.fix().into(),
+            Self::Inherited(_) => "compare the .socket units with name= of the sockets".into(),
+            Self::Trust(error) => error.fix().into(),
         }
     }
 }
@@ -135,6 +165,7 @@ impl fmt::Display for StartError {
             Self::Config(error) => error.fmt(f),
             Self::Bind(error) => error.fmt(f),
             Self::Inherited(error) => write!(f, "inherited sockets: {error}"),
+            Self::Trust(error) => error.fmt(f),
         }
     }
 }
@@ -144,6 +175,15 @@ impl std::error::Error for StartError {}
 impl From<ConfigError> for StartError {
     fn from(error: ConfigError) -> Self {
         Self::Config(error)
+    }
+}
+
+impl From<TrustError> for StartError {
+    fn from(error: TrustError) -> Self {
+        match error {
+            error @ (TrustError::Held { .. } | TrustError::Io { .. }) => Self::Trust(error),
+            error => Self::Config(error.into()),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `allow`: asks for a password and takes every answer.
 
-use super::{Module, Options};
+use super::{Context, Module, Options};
 use crate::{
     Claim, Identity, Peer, Refusal, Verifier,
     error::ConfigError,
@@ -32,7 +32,7 @@ impl Module for Allow {
         true
     }
 
-    fn configure(&self, _: &mut Options) -> Result<Verifier, ConfigError> {
+    fn configure(&self, _: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
         Ok(Verifier::Exchange(Box::new(Anybody)))
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, os::unix::ffi::OsStringExt};
 
 use parking_lot::Mutex;
 
-use super::{Module, OptionSpec, Options, password::Shared};
+use super::{Context, Module, OptionSpec, Options, password::Shared};
 use crate::{
     ConfigError, Secret, Verifier,
     sys::environment::{Scrubbed, scrub_env},
@@ -37,7 +37,7 @@ impl Module for Env {
         "env(name=APP_PASSWORD)"
     }
 
-    fn configure(&self, options: &mut Options) -> Result<Verifier, ConfigError> {
+    fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
         let name = options.take("name")?.map_or_else(|| DEFAULT.to_owned(), |name| name.to_string());
         let secret = take(&name).ok_or_else(|| {
             let fix = "set the variable before the start, or write env(name=...) with the right one";

@@ -1,6 +1,6 @@
 //! `fail`: refuses everybody without a question.
 
-use super::{Module, Options};
+use super::{Context, Module, Options};
 use crate::{
     Claim, Identity, Peer, Refusal, Verifier,
     error::ConfigError,
@@ -28,7 +28,7 @@ impl Module for Fail {
         "fail"
     }
 
-    fn configure(&self, _: &mut Options) -> Result<Verifier, ConfigError> {
+    fn configure(&self, _: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
         Ok(Verifier::Peer(Box::new(Nobody)))
     }
 }

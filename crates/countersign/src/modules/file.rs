@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Module, OptionSpec, Options, secret_file::SecretFile};
+use super::{Context, Module, OptionSpec, Options, secret_file::SecretFile};
 use crate::{
     Claim, ConfigError, Refusal, Secret, Verifier,
     proto::{
@@ -40,7 +40,7 @@ impl Module for File {
         "file(filename=/etc/countersign/password.txt)"
     }
 
-    fn configure(&self, options: &mut Options) -> Result<Verifier, ConfigError> {
+    fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
         let strip = match options.take("strip")?.as_deref().map(String::as_str) {
             None => false,
             Some("newline") => true,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     Chain, Claim, Grant, Peer, Refusal, Secret,
-    modules::{Options, Registry},
+    modules::{Context, Options, Registry},
     proto::{
         chain::Link,
         challenge::{Challenge, Hello, Offer, Response},
@@ -24,7 +24,7 @@ pub(super) struct Login {
 /// A link of `module` with these options, as the registry makes it.
 pub(super) fn link(module: &str, options: &[(&str, &str)]) -> Result<Link, crate::ConfigError> {
     let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    Registry::builtin().link(Options::new(module, options))
+    Registry::builtin().link(Options::new(module, options), &Context::default())
 }
 
 /// A socket that asks `link` only.

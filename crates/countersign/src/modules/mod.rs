@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod allow;
+mod certificate;
+mod context;
 mod env;
 mod exec;
 mod fail;
@@ -21,6 +23,8 @@ mod secret_file;
 mod sqlite;
 
 pub use crate::options::{OptionSpec, Options};
+pub use certificate::NAME as CERTIFICATE;
+pub use context::Context;
 
 use crate::{
     Username, Verifier,
@@ -62,7 +66,7 @@ pub trait Module: Sync {
     ///
     /// # Errors
     /// An option that is wrong, or a thing (file, library, program) that is missing.
-    fn configure(&self, options: &mut Options) -> Result<Verifier, ConfigError>;
+    fn configure(&self, options: &mut Options, context: &Context) -> Result<Verifier, ConfigError>;
 }
 
 /// The modules that can be named in a chain.
@@ -108,11 +112,11 @@ impl Registry {
     ///
     /// # Errors
     /// An unknown module or option, or what the module itself finds wrong.
-    pub fn link(&self, mut options: Options) -> Result<Link, ConfigError> {
+    pub fn link(&self, mut options: Options, context: &Context) -> Result<Link, ConfigError> {
         let module = self.find(options.module())?;
         let prompt = options.take("prompt")?.map(|prompt| prompt.to_string());
         let account = account(&mut options)?;
-        let verifier = module.configure(&mut options)?;
+        let verifier = module.configure(&mut options, context)?;
         let known: Vec<&str> =
             module.options().iter().chain(COMMON_OPTIONS).map(|option| option.name).collect();
         options.finish(&known)?;
@@ -166,6 +170,7 @@ pub const COMMON_OPTIONS: &[OptionSpec] = &[
 const MODULES: &[&dyn Module] = &[
     // One line each, so that a new entry is one line of a change.
     &allow::Allow,
+    &certificate::Certificate,
     &env::Env,
     &exec::Exec,
     &fail::Fail,
@@ -218,7 +223,7 @@ mod tests {
         );
         for module in MODULES {
             let wrong = Options::new(module.name(), [("promt".to_owned(), "secret-value".to_owned())]);
-            let error = Registry::builtin().link(wrong).err().unwrap();
+            let error = Registry::builtin().link(wrong, &Context::default()).err().unwrap();
             assert!(!error.to_string().contains("secret-value"));
         }
     }
@@ -227,7 +232,7 @@ mod tests {
     fn a_name_to_check_against_is_fixed_or_claimed_never_both() {
         let link = |values: &[(&str, &str)]| {
             let values = values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-            Registry::builtin().link(Options::new("none", values))
+            Registry::builtin().link(Options::new("none", values), &Context::default())
         };
         assert_eq!(link(&[]).unwrap().account, Account::Claimed);
         let fixed = link(&[("username", "app"), ("verify-username", "yes")]).unwrap().account;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    Module, OptionSpec, Options,
+    Context, Module, OptionSpec, Options,
     secret_file::{SecretFile, Unusable},
 };
 use crate::{
@@ -52,7 +52,7 @@ impl Module for Multifile {
         true
     }
 
-    fn configure(&self, options: &mut Options) -> Result<Verifier, ConfigError> {
+    fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
         let cleartext = options.flag("cleartext", false)?;
         let lines = Lines(SecretFile::from_options(options)?);
         lines.table().map_err(|unusable| unusable.at_start(options))?;

@@ -1,6 +1,6 @@
 //! `none`: asks nothing and lets everybody in.
 
-use super::{Module, Options};
+use super::{Context, Module, Options};
 use crate::{Claim, Identity, Peer, Refusal, Verifier, error::ConfigError, proto::chain::CheckPeer};
 
 pub(super) struct None;
@@ -24,7 +24,7 @@ impl Module for None {
         "none"
     }
 
-    fn configure(&self, _: &mut Options) -> Result<Verifier, ConfigError> {
+    fn configure(&self, _: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
         Ok(Verifier::Peer(Box::new(Everybody)))
     }
 }

@@ -1,6 +1,6 @@
 //! `password`: one password for everybody, written in the configuration.
 
-use super::{Module, OptionSpec, Options};
+use super::{Context, Module, OptionSpec, Options};
 use crate::{
     Claim, ConfigError, Refusal, Secret, Verifier,
     proto::{
@@ -35,7 +35,7 @@ impl Module for Password {
         "password(value=\"correct horse battery staple\")"
     }
 
-    fn configure(&self, options: &mut Options) -> Result<Verifier, ConfigError> {
+    fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
         let secret = options.secret("value")?;
         tracing::warn!("a password stands in the configuration; the module `file` keeps it out of sight");
         Ok(Verifier::Secret(Box::new(Shared(secret))))

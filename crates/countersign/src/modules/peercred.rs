@@ -2,7 +2,7 @@
 
 use rustix::process::{getegid, geteuid};
 
-use super::{Module, OptionSpec, Options};
+use super::{Context, Module, OptionSpec, Options};
 use crate::{
     Claim, Identity, Peer, Refusal, Username, Verifier,
     error::ConfigError,
@@ -43,7 +43,7 @@ impl Module for PeerCred {
         "peercred(user=root:daemon, group=users)"
     }
 
-    fn configure(&self, options: &mut Options) -> Result<Verifier, ConfigError> {
+    fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
         Ok(Verifier::Peer(Box::new(Listed::configure(options)?)))
     }
 }

@@ -1,6 +1,6 @@
 //! `reject`: asks for a password and refuses every answer.
 
-use super::{Module, Options};
+use super::{Context, Module, Options};
 use crate::{
     Claim, Refusal, Verifier,
     error::ConfigError,
@@ -30,7 +30,7 @@ impl Module for Reject {
         "reject"
     }
 
-    fn configure(&self, _: &mut Options) -> Result<Verifier, ConfigError> {
+    fn configure(&self, _: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
         Ok(Verifier::Secret(Box::new(Nobody)))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Module, OptionSpec, Options};
+use super::{Context, Module, OptionSpec, Options};
 use crate::{
     ConfigError, Refusal, Username, Verifier,
     users::{
@@ -49,7 +49,7 @@ impl Module for Sqlite {
         true
     }
 
-    fn configure(&self, options: &mut Options) -> Result<Verifier, ConfigError> {
+    fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
         let path =
             options.take("filename")?.map_or_else(|| PathBuf::from(DEFAULT), |path| PathBuf::from(&**path));
         let insecure = options.flag("insecure", false)?;

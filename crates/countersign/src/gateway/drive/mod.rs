@@ -26,7 +26,7 @@ use crate::{
     Chain, Grant, Peer, Refusal,
     config::{ModuleSpec, Protocol},
     error::ConfigError,
-    modules::Registry,
+    modules::{Context, Registry},
     proto::{
         error::Reason,
         server::{CHECKS_AT_ONCE, Check, Conversation, Settings},
@@ -123,9 +123,18 @@ impl Acceptor {
     /// # Errors
     /// An unknown module or option, or what a module finds wrong with its own; no module at all.
     pub fn of(modules: &[&str]) -> Result<Self, ConfigError> {
+        Self::within(modules, &Context::default())
+    }
+
+    /// The same for modules that need more than their options: accepted certificates, for example.
+    ///
+    /// # Errors
+    /// As [`Acceptor::of`].
+    pub fn within(modules: &[&str], context: &Context) -> Result<Self, ConfigError> {
         let registry = Registry::builtin();
-        let links =
-            modules.iter().map(|text| registry.link(ModuleSpec::parse(text, &registry)?.to_options()));
+        let links = modules
+            .iter()
+            .map(|text| registry.link(ModuleSpec::parse(text, &registry)?.to_options(), context));
         let chain = Chain::new(links.collect::<Result<_, _>>()?)
             .map_err(|refusal| ConfigError::new("the chain", refusal.cause, "name a module"))?;
         Ok(Self::new(Arc::new(chain)))

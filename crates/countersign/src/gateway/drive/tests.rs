@@ -11,7 +11,7 @@ use tokio::{
 use super::*;
 use crate::{
     Claim, Identity, Secret, Verifier,
-    modules::{Options, Registry},
+    modules::{Context, Options, Registry},
     proto::wire::xpra::{Challenge, ClientHello, Decoder, Disconnect, Encoder, Kind, Limits, Packet, Reply},
     proto::{
         chain::{CheckPeer, Link},
@@ -22,8 +22,10 @@ use crate::{
 };
 
 fn acceptor(modules: &[&str]) -> Acceptor {
-    let links =
-        modules.iter().map(|name| Registry::builtin().link(Options::new(*name, [])).unwrap()).collect();
+    let links = modules
+        .iter()
+        .map(|name| Registry::builtin().link(Options::new(*name, []), &Context::default()).unwrap())
+        .collect();
     let mut settings = Settings::default();
     settings.handshake_timeout = Duration::from_millis(600);
     settings.login_timeout = Duration::from_millis(1200);

@@ -20,7 +20,7 @@ use std::{
 use serde::Deserialize;
 
 use self::{child::Ended, command::CommandLine};
-use super::{Module, OptionSpec, Options};
+use super::{Context, Module, OptionSpec, Options};
 use crate::{
     Claim, Identity, Peer, Refusal, Secret, Username, Verifier,
     error::ConfigError,
@@ -68,7 +68,7 @@ impl Module for Exec {
         "exec(command=\"/usr/bin/test -n $username\", timeout=30s)"
     }
 
-    fn configure(&self, options: &mut Options) -> Result<Verifier, ConfigError> {
+    fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
         let asks = options.flag("require-challenge", false)?;
         let program = Program::configure(options)?;
         Ok(if asks { Verifier::Password(Box::new(program)) } else { Verifier::Peer(Box::new(program)) })
@@ -207,7 +207,7 @@ mod tests {
 
     fn configured(values: &[(&str, &str)]) -> Result<Verifier, ConfigError> {
         let mut options = Options::new("exec", values.iter().map(|(k, v)| ((*k).into(), (*v).into())));
-        Exec.configure(&mut options)
+        Exec.configure(&mut options, &Context::default())
     }
 
     fn peer() -> Peer {

@@ -20,7 +20,7 @@ use self::{
     pattern::Subject,
     rules::Says,
 };
-use super::{Module, OptionSpec, Options};
+use super::{Context, Module, OptionSpec, Options};
 use crate::{
     Claim, Identity, Peer, Refusal, Verifier,
     error::ConfigError,
@@ -65,7 +65,7 @@ impl Module for Hosts {
         "hosts(deny=/etc/hosts.deny)"
     }
 
-    fn configure(&self, options: &mut Options) -> Result<Verifier, ConfigError> {
+    fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
         Ok(Verifier::Peer(Box::new(Wrapped::configure(options)?)))
     }
 }

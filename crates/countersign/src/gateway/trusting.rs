@@ -1,0 +1,88 @@
+//! What the gateway does because of the trust store: the mode of a socket, the life of a session.
+//!
+//! [`super::serve`] makes a [`Guard`] for each Unix socket on which somebody may be first, and a
+//! [`Reliance`] for each socket whose chain asks the store. The rules are in `trust`.
+
+use std::time::Duration;
+
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+
+use crate::{
+    config::SocketConfig,
+    trust::{FirstUse, Place, Trust, TrustStore},
+};
+
+/// Keeps a Unix socket to the group of the first client until there is one.
+#[derive(Debug)]
+pub(super) struct Guard {
+    pristine: watch::Receiver<bool>,
+    rule: FirstUse,
+    open: u32,
+}
+
+impl Guard {
+    /// The guard of a socket that has a rule for the first client.
+    pub(super) fn of(socket: &SocketConfig, store: &TrustStore) -> Option<Self> {
+        let rule = socket.first_use?;
+        Some(Self { pristine: store.pristine(), rule, open: socket.unix.mode })
+    }
+
+    /// The mode that the socket's file must have now. It is judged anew at every start, so that
+    /// socket and store agree after a crash too (M17).
+    pub(super) fn mode(&self) -> u32 {
+        if *self.pristine.borrow() { self.rule.mode() } else { self.open }
+    }
+
+    /// The mode, whenever it is another one.
+    pub(super) async fn changed(&mut self) -> u32 {
+        if self.pristine.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        self.mode()
+    }
+}
+
+/// That the sessions of a socket hold as long as their certificates are accepted (S-40).
+#[derive(Clone, Debug)]
+pub(super) struct Reliance {
+    trust: Trust,
+    place: Place,
+}
+
+impl Reliance {
+    /// On the certificates of this socket's clients.
+    pub(super) fn of(socket: &SocketConfig, trust: &Trust) -> Option<Self> {
+        let place = socket.trust_place.clone();
+        socket.trusts.then(|| Self { trust: trust.clone(), place })
+    }
+
+    /// Returns when a certificate is accepted here no more.
+    pub(super) async fn lost(&self, certificate: [u8; 32]) {
+        let Some(store) = self.trust.store() else { return };
+        // The lease first: what changes between the two is seen.
+        let mut lease = store.lease(certificate);
+        while store.judge(&certificate, &self.place).is_ok() {
+            lease.changed().await;
+        }
+    }
+}
+
+/// Writes down every now and then, until it is dropped, when certificates were last seen.
+pub(super) async fn keep(trust: Trust) {
+    loop {
+        sleep(FLUSH).await;
+        flush(&trust).await;
+    }
+}
+
+/// The same, now.
+pub(super) async fn flush(trust: &Trust) {
+    let trust = trust.clone();
+    let flushed = spawn_blocking(move || trust.store().map_or(Ok(()), TrustStore::flush)).await;
+    if let Ok(Err(error)) = flushed {
+        tracing::warn!("when certificates were last seen is not written down for now: {error}");
+    }
+}
+
+/// How much of what was last seen a crash may lose.
+const FLUSH: Duration = Duration::from_secs(30);
