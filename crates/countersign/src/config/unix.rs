@@ -48,7 +48,8 @@ pub(super) fn options(
         })?,
     };
     let mut unix = UnixOptions::default();
-    (unix.mode, unix.owner, unix.group) = (mode, owner, group.or(first_use.and_then(FirstUse::group)));
+    (unix.mode, unix.owner, unix.group) =
+        (mode, owner, group.or_else(|| first_use.and_then(FirstUse::group)));
     Ok((unix, first_use))
 }
 

@@ -560,22 +560,23 @@ mod tests {
 
     #[test]
     fn s_053_a_store_that_is_gone_cut_altered_foreign_or_too_new_is_never_an_empty_one() {
-        let damage: [(&str, &dyn Fn(&Path)); 6] = [
-            ("gone", &|path| fs::remove_file(path).unwrap()),
-            ("empty", &|path| fs::write(path, b"").unwrap()),
-            ("cut", &|path| {
+        type Damage = (&'static str, fn(&Path));
+        let damage: [Damage; 6] = [
+            ("gone", |path| fs::remove_file(path).unwrap()),
+            ("empty", |path| fs::write(path, b"").unwrap()),
+            ("cut", |path| {
                 let bytes = fs::read(path).unwrap();
                 fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
             }),
-            ("altered", &|path| {
+            ("altered", |path| {
                 let mut bytes = fs::read(path).unwrap();
                 let name = b"alice-in-the-store";
                 let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
                 bytes[at] = b'm';
                 fs::write(path, bytes).unwrap();
             }),
-            ("foreign", &|path| fs::write(path, b"SQLite format 3 it is not").unwrap()),
-            ("too new", &|path| {
+            ("foreign", |path| fs::write(path, b"SQLite format 3 it is not").unwrap()),
+            ("too new", |path| {
                 let connection = Connection::open(path).unwrap();
                 connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
             }),
