@@ -428,6 +428,19 @@ fn s_001_silence_before_the_hello_and_slowness_after_it_have_one_deadline_each()
 }
 
 #[test]
+fn s_001_a_check_that_outlasts_the_login_is_answered_at_the_deadline_and_its_result_is_nothing() {
+    let mut server = Server::new(vec![facts(true)], unix());
+    server.send(hello("alice"));
+    let Some(Action::Check(check)) = server.conversation.poll() else { panic!("a check is due") };
+    assert!(server.conversation.poll().is_none(), "no packet but an answer makes a client wait on");
+    assert_eq!(server.wait(), Duration::from_secs(120));
+    let Some(Action::Refuse(refusal)) = server.next() else { panic!("a refusal is due") };
+    assert_eq!((refusal.reason, refusal.public()), (Reason::Timeout, "login timeout"));
+    server.conversation.handle_checked(server.now, check.run());
+    assert!(server.next().is_none() && server.conversation.poll_timeout().is_none());
+}
+
+#[test]
 fn a_client_that_insists_on_a_challenge_gets_one_whose_answer_does_not_count() {
     let mut server = Server::new(vec![facts(true)], unix());
     server.send(hello("alice").expecting_challenge(true));
