@@ -4,6 +4,7 @@ use countersign_interop::{
     Place,
     gateway::{Gateway, countersign},
     modules::{self, Case, Outcome},
+    net::dial,
     process::run,
 };
 
@@ -30,6 +31,34 @@ fn sqlite_over_every_transport() {
 #[test]
 fn a_chain_of_two_over_every_transport() {
     play(modules::chain);
+}
+
+/// It hangs up, to ask whoever runs it: no attack, and nothing for a ban tool.
+#[test]
+fn a_client_that_does_not_know_the_gateway_yet_leaves_no_failure_on_record() {
+    let place = Place::new();
+    for level in ["info", "debug"] {
+        let gateway =
+            Gateway::start(&["--bind-tcp=127.0.0.1:0,auth=fail".to_owned(), format!("--log-level={level}")]);
+        let address = format!("tls://alice@127.0.0.1:{}/", gateway.port());
+        let finished = run(&mut countersign(&place, &["info", &address])).expect_code(76);
+        finished.expect_text("it was never seen here");
+        drop(dial(gateway.tcp()));
+        if level == "debug" {
+            // The handshake, the look at the certificate, and the connection on which nothing was said.
+            let all = || gateway.log().matches("reason peer_left").count() >= 3;
+            assert!(gateway.daemon().eventually(all), "{}", gateway.log());
+        }
+        let known = run(&mut countersign(&place, &["info", "--trust-on-first-use", &address]));
+        known.expect_code(77).expect_text("authentication failed");
+        let decided = || gateway.log().contains("reason denied");
+        assert!(gateway.daemon().eventually(decided), "{}", gateway.log());
+        let log = gateway.log();
+        assert!(!log.contains("malformed"), "{log}");
+        if level == "info" {
+            assert_eq!(log.matches("auth failure").count(), 1, "{log}");
+        }
+    }
 }
 
 fn play(case: fn(&Place) -> Case) {

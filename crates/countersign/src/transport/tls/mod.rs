@@ -141,7 +141,7 @@ impl TlsError {
             Self::Timeout => Reason::Timeout,
             Self::Unverified => Reason::PeerDenied,
             Self::Handshake(error) => match error.kind() {
-                io::ErrorKind::InvalidData => Reason::Malformed,
+                io::ErrorKind::InvalidData if !is_alert(error) => Reason::Malformed,
                 _ => Reason::PeerLeft,
             },
         };
@@ -165,6 +165,13 @@ impl From<io::Error> for TlsError {
     fn from(error: io::Error) -> Self {
         Self::Handshake(error)
     }
+}
+
+/// Whether the peer said that it leaves, for example because it does not know our certificate. rustls
+/// has one kind of I/O error for that and for a peer that broke the protocol.
+fn is_alert(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::AlertReceived(_)))
 }
 
 /// The provider of every primitive. Passed explicitly: a process-wide default is somebody else's.

@@ -181,6 +181,21 @@ async fn a_client_without_a_certificate_is_accepted_and_shows_none() {
     assert_eq!(&text, b"hello");
 }
 
+/// Our own client leaves so to ask its user about a server that it meets for the first time.
+#[tokio::test]
+async fn a_client_that_does_not_take_our_certificate_has_left_and_broken_no_rule() {
+    let server = ServerTls::new(made("localhost"), OldestVersion::Tls12).unwrap();
+    let elsewhere = Trust::Pin(Fingerprint([1; 32]));
+    for oldest in [OldestVersion::Tls13, OldestVersion::Tls12] {
+        let client = ClientTls::new(&elsewhere, None, oldest).unwrap();
+        let (accepted, connected) = handshake(&server, &client, "localhost").await;
+        assert!(connected.is_err());
+        let refusal = accepted.unwrap_err().refusal();
+        assert_eq!(refusal.reason, Reason::PeerLeft, "{refusal}");
+        assert!(refusal.cause.contains("alert"), "the log says why: {refusal}");
+    }
+}
+
 /// What a relay between two connections sees are two bindings (RFC 9266).
 #[tokio::test]
 async fn s_035_both_ends_have_the_same_binding_and_each_connection_another() {
