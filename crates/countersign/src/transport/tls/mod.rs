@@ -77,7 +77,7 @@ impl Fingerprint {
     /// Of the certificate's public key (RFC 7469 2.4: the DER of `SubjectPublicKeyInfo`), which
     /// stays the same when a certificate is renewed for the same key. `None` if that cannot be read.
     pub fn of_key(der: &[u8]) -> Option<Self> {
-        possession::public_key(der).map(|key| Self::of_certificate(key.raw))
+        possession::public_key(der).map(Self::of_certificate)
     }
 }
 

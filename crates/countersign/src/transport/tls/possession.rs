@@ -10,39 +10,45 @@ use rustls::{
     crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key},
     pki_types::SubjectPublicKeyInfoDer,
 };
-use x509_parser::{
-    asn1_rs::{Any, FromDer},
-    certificate::X509CertificateParser,
-    nom::Parser as _,
-};
+use x509_parser::asn1_rs::{Any, BitString, Class, FromDer, Tag};
 
-/// A certificate's public key.
-pub(super) struct PublicKey<'a> {
-    /// The whole `SubjectPublicKeyInfo`.
-    pub(super) raw: &'a [u8],
-    /// The content of its `AlgorithmIdentifier`.
-    algorithm: &'a [u8],
-    /// The key's bits.
-    bits: Vec<u8>,
-}
-
-/// Reads the public key of a certificate. `None` if there is none that can be read, or if the
-/// certificate is larger than [`LARGEST_CERTIFICATE`].
-pub(super) fn public_key(certificate: &[u8]) -> Option<PublicKey<'_>> {
+/// The public key of a certificate: its whole `SubjectPublicKeyInfo`. `None` if there is none that can
+/// be read, or if the certificate is larger than [`LARGEST_CERTIFICATE`].
+///
+/// What stands in the other fields is stepped over (RFC 5280 4.1).
+pub(super) fn public_key(certificate: &[u8]) -> Option<&[u8]> {
     if certificate.len() > LARGEST_CERTIFICATE {
         return None;
     }
-    // What the extensions say decides nothing either.
-    let mut reader = X509CertificateParser::new().with_deep_parse_extensions(false);
-    let (rest, parsed) = reader.parse(certificate).ok()?;
-    if !rest.is_empty() {
+    let (behind, certificate) = element(certificate, Tag::Sequence)?;
+    if !behind.is_empty() {
         return None;
     }
-    let key = parsed.tbs_certificate.subject_pki;
-    let (_, whole) = Any::from_der(key.raw).ok()?;
-    let (_, algorithm) = Any::from_der(whole.data).ok()?;
-    let bits = key.subject_public_key.data.into_owned();
-    Some(PublicKey { raw: key.raw, algorithm: algorithm.data, bits })
+    let (_, mut fields) = element(certificate, Tag::Sequence)?;
+    let (behind, first) = Any::from_der(fields).ok()?;
+    if first.header.class() == Class::ContextSpecific && first.tag() == Tag(0) {
+        // The version, which those of X.509 v1 leave out.
+        fields = behind;
+    }
+    for before in [Tag::Integer, Tag::Sequence, Tag::Sequence, Tag::Sequence, Tag::Sequence] {
+        (fields, _) = element(fields, before)?;
+    }
+    let (behind, _) = element(fields, Tag::Sequence)?;
+    fields.get(..fields.len().checked_sub(behind.len())?)
+}
+
+/// The content of the `AlgorithmIdentifier` of a public key, and the key's bits.
+fn algorithm_and_bits(key: &[u8]) -> Option<(&[u8], Vec<u8>)> {
+    let (_, content) = element(key, Tag::Sequence)?;
+    let (behind, algorithm) = element(content, Tag::Sequence)?;
+    let (_, bits) = BitString::from_der(behind).ok()?;
+    Some((algorithm, bits.data.into_owned()))
+}
+
+/// What is behind the first element, and that element's content.
+fn element(input: &[u8], tag: Tag) -> Option<(&[u8], &[u8])> {
+    let (behind, found) = Any::from_der(input).ok()?;
+    (found.header.class() == Class::Universal && found.tag() == tag).then_some((behind, found.data))
 }
 
 /// Refuses a certificate whose key cannot be used, before anything is verified with it.
@@ -58,7 +64,7 @@ pub(super) fn verify_tls13(
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Result<HandshakeSignatureValid, Error> {
     let key = public_key(certificate).ok_or(CertificateError::BadEncoding)?;
-    verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(key.raw), signed, algorithms)
+    verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(key), signed, algorithms)
 }
 
 /// Verifies a TLS 1.2 `CertificateVerify` or key exchange signature (RFC 5246 7.4.8, 7.4.3). There
@@ -69,17 +75,62 @@ pub(super) fn verify_tls12(
     signed: &DigitallySignedStruct,
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Result<HandshakeSignatureValid, Error> {
-    let key = public_key(certificate).ok_or(CertificateError::BadEncoding)?;
+    let key = public_key(certificate).and_then(algorithm_and_bits);
+    let (algorithm, bits) = key.ok_or(CertificateError::BadEncoding)?;
     let of_scheme = |(scheme, _): &&(SignatureScheme, _)| *scheme == signed.scheme;
     let Some((_, candidates)) = algorithms.mapping.iter().find(of_scheme) else {
         return Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
     };
     let valid = candidates
         .iter()
-        .filter(|candidate| candidate.public_key_alg_id().as_ref() == key.algorithm)
-        .any(|candidate| candidate.verify_signature(&key.bits, message, signed.signature()).is_ok());
+        .filter(|candidate| candidate.public_key_alg_id().as_ref() == algorithm)
+        .any(|candidate| candidate.verify_signature(&bits, message, signed.signature()).is_ok());
     if valid { Ok(HandshakeSignatureValid::assertion()) } else { Err(CertificateError::BadSignature.into()) }
 }
 
 /// Bytes of a certificate that are read; real ones have 400 to 4,000.
 const LARGEST_CERTIFICATE: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use x509_parser::{pem::parse_x509_pem, prelude::X509Certificate};
+
+    use super::*;
+
+    #[test]
+    fn s_039_the_key_of_every_shape_is_found_and_half_a_certificate_has_none() {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/certificates");
+        let mut shapes = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read(entry.unwrap().path()).unwrap();
+            let Some(pem) = parse_x509_pem(&text).ok().filter(|(_, pem)| pem.label == "CERTIFICATE") else {
+                continue;
+            };
+            let der = pem.1.contents;
+            let (_, parsed) = X509Certificate::from_der(&der).unwrap();
+            assert_eq!(public_key(&der), Some(parsed.tbs_certificate.subject_pki.raw));
+            for length in 0..der.len() {
+                assert!(public_key(&der[..length]).is_none());
+            }
+            assert!(public_key(&[&der[..], &[0]].concat()).is_none());
+            shapes += 1;
+        }
+        assert!(shapes >= 7, "{shapes}");
+    }
+
+    #[test]
+    fn s_020_a_changed_certificate_is_read_or_refused() {
+        let der = rcgen::generate_simple_self_signed(vec!["a".to_owned()]).unwrap().cert.der().to_vec();
+        for at in 0..der.len() {
+            for change in [1, 0x80, 0xff] {
+                let mut changed = der.clone();
+                changed[at] ^= change;
+                let key = public_key(&changed);
+                assert!(key.is_none_or(|key| key.len() < changed.len()));
+                let _ = key.and_then(algorithm_and_bits);
+            }
+        }
+    }
+}
