@@ -292,7 +292,8 @@ async fn part(stream: &mut Stream, last: &[u8]) {
     let farewell = async {
         stream.write_all(last).await?;
         stream.shutdown().await?;
-        let mut unread = [0; 4096];
+        // Not in the future's own memory, which every login has to carry.
+        let mut unread = vec![0; 4096];
         while stream.read(&mut unread).await? > 0 {}
         std::io::Result::Ok(())
     };
