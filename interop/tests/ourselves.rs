@@ -61,6 +61,26 @@ fn a_client_that_does_not_know_the_gateway_yet_leaves_no_failure_on_record() {
     }
 }
 
+#[test]
+fn the_clients_own_certificate_is_made_once_and_shown_to_a_server_that_is_known() {
+    let gateway = Gateway::start(&["--bind-ssl=127.0.0.1:0,auth=none"]);
+    let (home, address) = (Place::new(), format!("tls://{}", gateway.tcp()));
+    let ask = |arguments: &[&str]| {
+        let finished = run(&mut countersign(&home, arguments)).expect_code(0);
+        serde_json::from_str::<serde_json::Value>(&finished.stdout).expect("JSON")
+    };
+    let info = ["info", "--json", "--trust-on-first-use", &address];
+    let shown = ask(&info)["client"]["certificate"].clone();
+    assert!(shown.as_str().unwrap().starts_with("sha256:"), "{shown}");
+    let own = ask(&["identity", "--json"]);
+    assert_eq!(own["fingerprint"], shown);
+    assert_eq!(ask(&info)["client"]["certificate"], shown);
+    assert!(ask(&["info", "--json", "--cert=none", &address])["client"].get("certificate").is_none());
+    let pem = run(&mut countersign(&home, &["identity", "--pem"])).expect_code(0).stdout;
+    assert_eq!(own["certificate"], pem.as_str());
+    assert!(!pem.contains("PRIVATE"));
+}
+
 fn play(case: fn(&Place) -> Case) {
     let place = Place::new();
     let case = case(&place);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{connect, generate, info, modules, report::Report, serve, tryout, users};
+use crate::{connect, generate, identity, info, modules, report::Report, serve, tryout, users};
 
 /// Authentication in front of any daemon.
 #[derive(Debug, Parser)]
@@ -28,6 +28,7 @@ enum Command {
     Explain(serve::ExplainArgs),
     Connect(connect::ConnectArgs),
     Info(info::InfoArgs),
+    Identity(identity::IdentityArgs),
     Users(users::UsersArgs),
     Modules(modules::ModulesArgs),
     Try(tryout::TryArgs),
@@ -43,6 +44,7 @@ impl Args {
             Command::Explain(args) => serve::explain_config(&args).map(|()| ExitCode::SUCCESS),
             Command::Connect(args) => connect::run(args).map(|()| ExitCode::SUCCESS),
             Command::Info(args) => info::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Identity(args) => identity::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Users(args) => users::run(args).map(|()| ExitCode::SUCCESS),
             Command::Modules(args) => modules::run(args).map(|()| ExitCode::SUCCESS),
             Command::Try(args) => tryout::run(&args),

@@ -11,7 +11,9 @@ use std::{
 use clap::Args;
 use countersign::{
     ConfigError, Username,
-    connect::{Cause, ConnectError, Connector, FirstContact, KnownServers, Person, ServerTrust, Uri},
+    connect::{
+        Cause, ConnectError, Connector, FirstContact, KnownServers, OwnIdentity, Person, ServerTrust, Uri,
+    },
     handlers::{Registry, Sources},
     sys::{accounts::Account, environment::scrub_env, title::replace_argument},
     transport::tls,
@@ -22,7 +24,8 @@ use crate::report::{Exit, Report};
 /// Where to log in, as whom, and with what.
 #[derive(Debug, Args)]
 pub(crate) struct LoginArgs {
-    /// The server: tcp://USER@HOST:PORT, tls://USER@HOST:PORT, unix:PATH or unix:@NAME.
+    /// The server: tcp://USER@HOST:PORT, tls://USER@HOST:PORT, unix:PATH, tls+unix:PATH or
+    /// unix:@NAME.
     #[arg(value_name = "ADDRESS", env = "COUNTERSIGN_SERVER_ADDRESS", hide_env_values = true)]
     address: Private,
     /// Log in as NAME, whatever the address says. Else the address, XPRA_USERNAME, or your login name.
@@ -53,7 +56,8 @@ pub(crate) struct LoginArgs {
     /// Take a server that was never seen before and remember it. A changed one is still refused.
     #[arg(long, help_heading = SERVER)]
     trust_on_first_use: bool,
-    /// Show this certificate to the server: a PEM file, with its key unless --key names that.
+    /// Show this certificate to the server: a PEM file, with its key unless --key names that. `none`
+    /// shows none. Else your own is shown, which is made when a server first asks for one.
     #[arg(long, value_name = "FILE", help_heading = SERVER)]
     cert: Option<PathBuf>,
     /// The private key of --cert.
@@ -87,11 +91,20 @@ impl LoginArgs {
             .with_person(Arc::new(Terminal))
             .requiring_auth(self.require_auth)
             .requiring_encryption(self.require_encryption);
-        let Some(cert) = &self.cert else { return Ok(connector) };
-        let chain = read(cert)?;
-        let key = self.key.as_ref().map_or_else(|| Ok(chain.clone()), read)?;
-        let identity = tls::certified_key(&format!("certificate {}", cert.display()), &chain, &key)?;
-        Ok(connector.with_identity(identity))
+        Ok(match &self.cert {
+            // Without a home directory there is no place for one.
+            None => match OwnIdentity::of_user() {
+                Ok(own) => connector.with_own_identity(own),
+                Err(_) => connector,
+            },
+            Some(none) if none.as_os_str() == "none" => connector,
+            Some(cert) => {
+                let chain = read(cert)?;
+                let key = self.key.as_ref().map_or_else(|| Ok(chain.clone()), read)?;
+                let what = format!("certificate {}", cert.display());
+                connector.with_identity(tls::certified_key(&what, &chain, &key)?)
+            }
+        })
     }
 
     fn username(&self, uri: &Uri) -> Result<Option<Username>, ConfigError> {
@@ -158,7 +171,7 @@ impl fmt::Debug for Private {
 }
 
 /// Whoever runs the command: warned on standard error, asked on the terminal if there is one.
-struct Terminal;
+pub(crate) struct Terminal;
 
 impl Person for Terminal {
     fn tell(&self, notice: &str) {

@@ -4,6 +4,7 @@
 mod args;
 mod connect;
 mod generate;
+mod identity;
 mod info;
 mod logging;
 mod login;

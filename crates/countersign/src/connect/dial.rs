@@ -6,10 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::sign::CertifiedKey;
-
 use super::{
     error::{Cause, ConnectError},
+    identity::{Shows, WhenAsked},
     known_servers::{KnownServers, PREFIX},
     person::{FirstContact, Person},
     uri::Uri,
@@ -46,13 +45,15 @@ pub(super) struct Reached {
     pub(super) verified: bool,
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) tls: Option<TlsFacts>,
+    /// SHA-256 of the certificate that we showed.
+    pub(super) shown: Option<Fingerprint>,
 }
 
 /// What is needed to reach servers.
 pub(super) struct Dial<'a> {
     pub(super) uri: &'a Uri,
     pub(super) trust: &'a ServerTrust,
-    pub(super) identity: Option<Arc<CertifiedKey>>,
+    pub(super) shows: Option<&'a Shows>,
     pub(super) person: &'a Arc<dyn Person>,
 }
 
@@ -65,17 +66,17 @@ impl Dial<'_> {
         let stream = self.connect().await?;
         let confidential = !matches!(self.uri.address, Address::Tcp { .. });
         let verified = is_answered_by_us(&stream);
-        Ok(Reached { stream, confidential, verified, fingerprint: None, tls: None })
+        Ok(Reached { stream, confidential, verified, fingerprint: None, tls: None, shown: None })
     }
 
     /// Our certificate tells who we are: only a server that is known sees it. One that has yet to
     /// be judged is shown none, and is asked again, by its key, when it was accepted.
     async fn reach_tls(&self) -> Result<Reached, ConnectError> {
         if let Some(pin) = self.trust.pin {
-            return self.verified(self.handshake(&Trust::Pin(pin)).await?);
+            return Ok(self.handshake(&Trust::Pin(pin)).await?);
         }
         if let Some(ca) = &self.trust.ca {
-            return self.verified(self.handshake(&Trust::CaFile(ca.clone())).await?);
+            return Ok(self.handshake(&Trust::CaFile(ca.clone())).await?);
         }
         let known_servers = match &self.trust.known_servers {
             Some(known) => known.clone(),
@@ -83,38 +84,37 @@ impl Dial<'_> {
         };
         if let Some(known) = known_servers.find(&self.uri.to_string())? {
             return match self.handshake(&Trust::Pin(known)).await {
-                Ok(connected) => self.verified(connected),
+                Ok(reached) => Ok(reached),
                 Err(Handshake::Untrusted(_)) => Err(self.changed(&known_servers, &known).await),
                 Err(Handshake::Failed(error)) => Err(error),
             };
         }
         let stream = self.connect().await?;
         if is_answered_by_us(&stream) {
-            let connected = self.handshake_over(stream, &Trust::Unverified, self.identity.clone()).await?;
-            return Ok(Reached::by(connected));
+            return Ok(self.handshake_over(stream, &Trust::Unverified, self.shows).await?);
         }
-        match self.handshake_over(stream, &Trust::SystemRoots, self.identity.clone()).await {
-            Ok(connected) => return self.verified(connected),
+        match self.handshake_over(stream, &Trust::SystemRoots, self.shows).await {
+            Ok(reached) => return Ok(reached),
             Err(Handshake::Untrusted(_)) => {}
             Err(Handshake::Failed(error)) => return Err(error),
         }
         let stranger = self.look().await?;
         let fingerprint = self.key_of(&stranger)?;
         self.meet(&known_servers, fingerprint).await?;
-        match self.identity {
-            None => Ok(Reached::by(stranger)),
-            Some(_) => self.verified(self.handshake(&Trust::Pin(fingerprint)).await?),
+        match self.shows {
+            None => Ok(stranger),
+            Some(_) => Ok(self.handshake(&Trust::Pin(fingerprint)).await?),
         }
     }
 
     /// A handshake with a server that nobody knows, in which we show nothing of ourselves.
-    async fn look(&self) -> Result<Connected, ConnectError> {
+    async fn look(&self) -> Result<Reached, ConnectError> {
         let stream = self.connect().await?;
         Ok(self.handshake_over(stream, &Trust::Unverified, None).await?)
     }
 
-    fn key_of(&self, connected: &Connected) -> Result<Fingerprint, ConnectError> {
-        connected.key_fingerprint().ok_or_else(|| self.unverified("its certificate cannot be read"))
+    fn key_of(&self, reached: &Reached) -> Result<Fingerprint, ConnectError> {
+        reached.fingerprint.ok_or_else(|| self.unverified("its certificate cannot be read"))
     }
 
     async fn connect(&self) -> Result<Stream, ConnectError> {
@@ -128,18 +128,20 @@ impl Dial<'_> {
         })
     }
 
-    async fn handshake(&self, trust: &Trust) -> Result<Connected, Handshake> {
+    async fn handshake(&self, trust: &Trust) -> Result<Reached, Handshake> {
         let stream = self.connect().await.map_err(Handshake::Failed)?;
-        self.handshake_over(stream, trust, self.identity.clone()).await
+        self.handshake_over(stream, trust, self.shows).await
     }
 
+    /// Shakes hands with a server whom `trust` lets pass. Under [`Trust::Unverified`] the caller has
+    /// judged it, or does so before anything is sent.
     async fn handshake_over(
         &self,
         stream: Stream,
         trust: &Trust,
-        identity: Option<Arc<CertifiedKey>>,
-    ) -> Result<Connected, Handshake> {
-        let tls = match ClientTls::new(trust, identity, OldestVersion::default()) {
+        shows: Option<&Shows>,
+    ) -> Result<Reached, Handshake> {
+        let mut tls = match ClientTls::new(trust, None, OldestVersion::default()) {
             Ok(tls) => tls,
             // A system without authorities vouches for nobody, which is no reason to give up.
             Err(error) if *trust == Trust::SystemRoots => {
@@ -147,11 +149,23 @@ impl Dial<'_> {
             }
             Err(error) => return Err(Handshake::Failed(error.into())),
         };
+        let asked = shows.map(|shows| Arc::new(WhenAsked::new(shows.clone(), Arc::clone(self.person))));
+        if let Some(asked) = &asked {
+            tls = tls.showing(Arc::<WhenAsked>::clone(asked));
+        }
         let name = match &self.uri.address {
             Address::Tcp { host, .. } => host.as_str(),
             Address::Unix(_) | Address::Abstract(_) => "localhost",
         };
-        tls.connect(stream, name, Instant::now() + HANDSHAKE_TIMEOUT).await.map_err(|error| match error {
+        let connected = tls.connect(stream, name, Instant::now() + HANDSHAKE_TIMEOUT).await;
+        // What is wrong at our end comes first: the server only sees that something is missing.
+        let shown = asked.map_or(Ok(None), |asked| asked.shown()).map_err(Handshake::Failed)?;
+        Ok(Reached::by(connected.map_err(|error| self.without(error))?, shown))
+    }
+
+    /// Why there is no TLS.
+    fn without(&self, error: TlsError) -> Handshake {
+        match error {
             TlsError::Handshake(error) if is_about_trust(&error) => {
                 let why = format!("it is not the server that was named: {error}");
                 Handshake::Untrusted(self.unverified(why))
@@ -160,20 +174,13 @@ impl Dial<'_> {
                 ConnectError::new(Cause::Unreachable, self.uri.to_string(), other.to_string())
                     .with_fix(self.speaks_tls()),
             ),
-        })
+        }
     }
 
     fn speaks_tls(&self) -> &'static str {
         match self.uri.address {
             Address::Tcp { .. } => "check that the server speaks TLS 1.3 at this port",
             _ => "check that the server speaks TLS on this socket, or write unix: in place of tls+unix:",
-        }
-    }
-
-    fn verified(&self, connected: Connected) -> Result<Reached, ConnectError> {
-        match connected.is_verified() {
-            true => Ok(Reached::by(connected)),
-            false => Err(self.unverified(TlsError::Unverified.to_string())),
         }
     }
 
@@ -199,7 +206,7 @@ impl Dial<'_> {
 
     /// Why a known server is not accepted, with the key that it has now.
     async fn changed(&self, known: &KnownServers, then: &Fingerprint) -> ConnectError {
-        let now = match self.look().await.and_then(|stranger| self.key_of(&stranger)) {
+        let now = match self.look().await.and_then(|reached| self.key_of(&reached)) {
             Ok(now) => now,
             Err(error) => return error,
         };
@@ -222,10 +229,10 @@ impl Dial<'_> {
 
 impl Reached {
     /// A server that was judged, inside TLS.
-    fn by(connected: Connected) -> Self {
+    fn by(connected: Connected, shown: Option<Fingerprint>) -> Self {
         let (fingerprint, tls) = (connected.key_fingerprint(), Some(connected.facts().clone()));
         let stream = connected.into_stream_of_judged_server();
-        Self { stream, confidential: true, verified: true, fingerprint, tls }
+        Self { stream, confidential: true, verified: true, fingerprint, tls, shown }
     }
 }
 

@@ -7,6 +7,7 @@ use rustls::sign::CertifiedKey;
 use super::{
     dial::{Dial, Reached, ServerTrust},
     error::{Cause, ConnectError},
+    identity::{OwnIdentity, Shows},
     login::{self, COUNTERSIGN, Login, Unfinished, Welcomed, Words},
     person::{Nobody, Person},
     uri::Uri,
@@ -43,7 +44,7 @@ pub struct Connector {
     username: Option<Username>,
     responders: Option<Arc<[Responder]>>,
     trust: ServerTrust,
-    identity: Option<Arc<CertifiedKey>>,
+    shows: Option<Shows>,
     person: Arc<dyn Person>,
     settings: Settings,
     require_encryption: bool,
@@ -75,6 +76,8 @@ pub struct ServerFacts {
     pub fingerprint: Option<Fingerprint>,
     /// TLS version and cipher, with TLS.
     pub tls: Option<TlsFacts>,
+    /// SHA-256 of the certificate that it asked us for and was shown.
+    pub shown: Option<Fingerprint>,
     /// The version of countersign it runs, by its own word; `None` for Xpra's servers.
     pub countersign: Option<String>,
     /// Whether the stream is the daemon's bytes rather than Xpra's packets.
@@ -95,7 +98,7 @@ impl Connector {
             uri,
             responders: None,
             trust: ServerTrust::default(),
-            identity: None,
+            shows: None,
             person: Arc::new(Nobody),
             settings: Settings::default(),
             require_encryption: false,
@@ -125,10 +128,17 @@ impl Connector {
         self
     }
 
-    /// Shows this certificate to a TLS server that asks for one.
+    /// Shows this certificate to a TLS server that is known and asks for one.
     #[must_use]
     pub fn with_identity(mut self, identity: Arc<CertifiedKey>) -> Self {
-        self.identity = Some(identity);
+        self.shows = Some(Shows::Given(identity));
+        self
+    }
+
+    /// Shows the user's own certificate to such a server, and makes it if there is none yet.
+    #[must_use]
+    pub fn with_own_identity(mut self, own: OwnIdentity) -> Self {
+        self.shows = Some(Shows::Own(own));
         self
     }
 
@@ -240,7 +250,7 @@ impl Connector {
 
     fn dial(&self) -> Dial<'_> {
         let Self { uri, trust, person, .. } = self;
-        Dial { uri, trust, identity: self.identity.clone(), person }
+        Dial { uri, trust, shows: self.shows.as_ref(), person }
     }
 
     fn conversation(&self, reached: &Reached, responders: Arc<[Responder]>) -> Conversation {
@@ -252,7 +262,7 @@ impl Connector {
     }
 
     fn connected(&self, reached: Reached, welcomed: Welcomed, encoder: Encoder) -> Connected {
-        let Reached { mut stream, confidential, verified, fingerprint, tls } = reached;
+        let Reached { mut stream, confidential, verified, fingerprint, tls, shown } = reached;
         let Welcomed { hello, answered, packet, rest } = welcomed;
         let says = |name| hello.caps().find(name);
         let countersign = says(COUNTERSIGN).and_then(|version| version.to_text()).map(|text| quotable(&text));
@@ -267,6 +277,7 @@ impl Connector {
             confidential,
             fingerprint,
             tls,
+            shown,
             countersign,
             is_stream,
             answered,

@@ -35,6 +35,7 @@ impl ServerFacts {
             ("answered", answered.join(" ")),
         ];
         found.extend(self.fingerprint.map(|it| ("server_key", format!("sha256:{it}"))));
+        found.extend(self.shown.map(|it| ("certificate", format!("sha256:{it}"))));
         found.extend(self.tls.as_ref().map(|tls| ("tls", format!("{} {}", tls.version, tls.cipher))));
         found
     }

@@ -4,9 +4,9 @@
 //! its owner alone. A line is only ever added here; taking one out is a person's decision.
 
 use std::{
-    fs::{DirBuilder, OpenOptions},
+    fs::OpenOptions,
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -77,11 +77,7 @@ impl KnownServers {
     pub fn remember(&self, server: &str, fingerprint: &Fingerprint) -> Result<(), ConnectError> {
         let failed = |error: io::Error| self.error(format!("it cannot be written: {error}"));
         let separator = if self.read()?.ends_with('\n') || !self.path.exists() { "" } else { "\n" };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(files::directory_of(&self.path))
-            .map_err(failed)?;
+        files::create_private_directory(files::directory_of(&self.path)).map_err(failed)?;
         let mut file =
             OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path).map_err(failed)?;
         // One write, so that lines of two clients do not mix.

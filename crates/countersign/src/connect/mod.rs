@@ -6,6 +6,7 @@
 //! | `uri` | [`Uri`]: where, and as whom |
 //! | `dial` | reaching a server and knowing that it is the right one |
 //! | `known_servers` | [`KnownServers`]: who was accepted at first contact |
+//! | `identity` | [`OwnIdentity`]: the key and certificate of whoever connects |
 //! | `login` | the conversation over a stream, in packets |
 //! | `relay` | [`pass`], [`relay()`] and [`Door`]: what follows a login |
 //! | `info` | what a server says, as lines or JSON |
@@ -16,6 +17,7 @@
 mod dial;
 mod driver;
 mod error;
+mod identity;
 mod info;
 mod known_servers;
 mod login;
@@ -28,6 +30,7 @@ mod uri;
 pub use dial::ServerTrust;
 pub use driver::{Connected, Connector, ServerFacts};
 pub use error::{Cause, ConnectError};
+pub use identity::{ClientIdentity, OwnIdentity};
 pub use known_servers::KnownServers;
 pub use person::{FirstContact, Nobody, Person};
 pub use relay::{Door, pass, relay};

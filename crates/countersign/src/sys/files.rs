@@ -6,9 +6,9 @@
 use std::{
     borrow::Cow,
     fmt,
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, Permissions},
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -41,6 +41,56 @@ pub fn open_private(path: &Path, insecure: bool) -> Result<File, FileFault> {
         check_directory(path)?;
     }
     Ok(file)
+}
+
+/// Opens a file of ours for reading, after others lost every right that they had to it. The mode that
+/// it had comes with it, if it was wider.
+///
+/// # Errors
+/// As [`open_private`], and where the rights cannot be taken.
+pub fn open_narrowed(path: &Path) -> Result<(File, Option<u32>), FileFault> {
+    let file = open_private(path, true)?;
+    let fault = |kind| FileFault { path: path.to_owned(), kind };
+    let narrowed = narrow(&file, 0o600).map_err(fault)?;
+    check_directory(path)?;
+    Ok((file, narrowed))
+}
+
+/// Takes from others every right to a directory of ours, and says which mode it had if it was wider.
+///
+/// # Errors
+/// It is absent, no directory, a link, somebody else's, or cannot be changed.
+pub fn narrow_directory(path: &Path) -> Result<Option<u32>, FileFault> {
+    let fault = |kind| FileFault { path: path.to_owned(), kind };
+    let flags = libc::O_NOFOLLOW | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let directory = opened.map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP | libc::ENOTDIR) => fault(Kind::Link),
+        _ => fault(Kind::Io(error)),
+    })?;
+    narrow(&directory, 0o700).map_err(fault)
+}
+
+/// Makes a directory that nobody else can enter, and those above it, unless it is there.
+///
+/// # Errors
+/// It cannot be made.
+pub fn create_private_directory(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Gives an opened file or directory of ours this mode, if others have a right to it.
+fn narrow(file: &File, mode: u32) -> Result<Option<u32>, Kind> {
+    let facts = file.metadata().map_err(Kind::Io)?;
+    if !is_trusted(facts.uid()) {
+        return Err(Kind::Owner(facts.uid()));
+    }
+    let had = facts.mode() & 0o7777;
+    if had & 0o077 == 0 {
+        return Ok(None);
+    }
+    file.set_permissions(Permissions::from_mode(mode)).map_err(|_| Kind::Mode(had))?;
+    Ok(Some(had))
 }
 
 /// Refuses a path in whose directory somebody else could put another file.
@@ -170,7 +220,7 @@ fn is_trusted(uid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use std::fs;
 
     use super::*;
 

@@ -12,7 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod accepted;
-mod durable;
+pub(crate) mod durable;
 mod entry;
 mod error;
 mod first_use;

@@ -218,12 +218,13 @@ fn server_pem(root: &KeyPair, key: &KeyPair, host: &str, now: SystemTime) -> io:
     Ok(Zeroizing::new(key.serialize_pem() + &certificate.pem() + &root_certificate(root, now)?))
 }
 
-fn generate() -> io::Result<KeyPair> {
+/// A new key, EC on P-256.
+pub(crate) fn generate() -> io::Result<KeyPair> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(io::Error::other)
 }
 
 /// Random, so that a renewal for the same key differs (RFC 5280 4.1.2.2: positive, at most 20 bytes).
-fn serial() -> io::Result<SerialNumber> {
+pub(crate) fn serial() -> io::Result<SerialNumber> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     bytes[0] = bytes[0] & 0x7f | 0x40;
@@ -248,7 +249,7 @@ fn end_of(der: &[u8]) -> Option<SystemTime> {
 }
 
 /// A day before `now`, for clients whose clock is behind, until `length` after it.
-fn validity<T: From<SystemTime>>(now: SystemTime, length: Duration) -> (T, T) {
+pub(crate) fn validity<T: From<SystemTime>>(now: SystemTime, length: Duration) -> (T, T) {
     ((now - DAY).into(), (now + length).into())
 }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
-        Resumption, WebPkiServerVerifier,
+        ResolvesClientCert, Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::WebPkiSupportedAlgorithms,
@@ -77,6 +77,13 @@ impl ClientTls {
     pub fn speaking(mut self, protocols: &[&str]) -> Self {
         let names = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         Arc::make_mut(&mut self.config).alpn_protocols = names;
+        self
+    }
+
+    /// The same client, showing what `resolver` chooses when a server asks for a certificate.
+    #[must_use]
+    pub fn showing(mut self, resolver: Arc<dyn ResolvesClientCert>) -> Self {
+        Arc::make_mut(&mut self.config).client_auth_cert_resolver = resolver;
         self
     }
 
