@@ -137,13 +137,31 @@ pub struct Certificate {
     pub der: Arc<[u8]>,
     /// SHA-256 of `der`: what a trust store compares (S-39).
     pub fingerprint: [u8; 32],
+    /// What the peer sent after it, in DER: perhaps the way to an authority, perhaps nothing of the
+    /// kind. Nobody has looked at them; at most [`MOST_INTERMEDIATES`] of [`LARGEST_CERTIFICATE`].
+    pub intermediates: Arc<[Arc<[u8]>]>,
 }
+
+/// Certificates that a peer may send after its own. Paths to an authority have one or two.
+pub const MOST_INTERMEDIATES: usize = 8;
+
+/// Bytes of one certificate that is read; real ones have 400 to 4,000.
+pub const LARGEST_CERTIFICATE: usize = 16 * 1024;
 
 impl Certificate {
     /// Wraps a certificate that a TLS handshake verified the possession of.
     pub fn new(der: &[u8]) -> Self {
         use sha2::{Digest as _, Sha256};
-        Self { der: der.into(), fingerprint: Sha256::digest(der).into() }
+        Self { der: der.into(), fingerprint: Sha256::digest(der).into(), intermediates: Arc::default() }
+    }
+
+    /// The same with what the peer sent after it. What is beyond the limits is left out, so that a
+    /// path through it is not found.
+    #[must_use]
+    pub fn with_intermediates<'a>(mut self, sent: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let fits = |der: &&[u8]| der.len() <= LARGEST_CERTIFICATE;
+        self.intermediates = sent.into_iter().take(MOST_INTERMEDIATES).filter(fits).map(Arc::from).collect();
+        self
     }
 }
 
@@ -181,6 +199,15 @@ mod tests {
         assert!(!tcp.confidential);
         assert!(Peer::unix(None).confidential);
         assert!(tcp.encrypted(TlsFacts::default(), None, None).confidential);
+    }
+
+    #[test]
+    fn s_039_what_is_sent_after_a_certificate_is_bounded() {
+        let (small, large) = (vec![1; LARGEST_CERTIFICATE], vec![2; LARGEST_CERTIFICATE + 1]);
+        let sent = std::iter::once(&*large).chain(std::iter::repeat_n(&*small, 20));
+        let certificate = Certificate::new(b"leaf").with_intermediates(sent);
+        assert_eq!(certificate.intermediates.len(), MOST_INTERMEDIATES - 1);
+        assert!(certificate.intermediates.iter().all(|der| **der == *small));
     }
 
     #[test]

@@ -1,12 +1,6 @@
 //! A file that holds secrets, read again when it changes. For the modules `file` and `multifile`.
 
-use std::{
-    fs::File,
-    io::Read,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fs::File, io::Read, path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
@@ -63,7 +57,7 @@ impl<T> SecretFile<T> {
             Some((seen, value)) if *seen == stamp => return Ok(Arc::clone(value)),
             _ => {}
         }
-        let settled = is_settled(&file);
+        let settled = Stamp::settled(&file).map_err(unreadable)?;
         let content = read(file).map_err(unreadable)?;
         if content.is_empty() || content.expose().len() > MAX_BYTES {
             return Err(Unusable::Content("it must hold 1 to 65536 bytes".to_owned()));
@@ -71,8 +65,7 @@ impl<T> SecretFile<T> {
         let before = last.take().map(|(_, value)| value);
         match parse(content, before.clone()) {
             Ok(value) => {
-                let stamp = if settled { stamp } else { Stamp::default() };
-                *last = Some((stamp, Arc::clone(&value)));
+                *last = Some((settled, Arc::clone(&value)));
                 Ok(value)
             }
             Err(why) => {
@@ -101,12 +94,6 @@ impl Unusable {
     }
 }
 
-/// Whether the file was last written long enough ago that another write would show in its time.
-fn is_settled(file: &File) -> bool {
-    let modified = file.metadata().and_then(|facts| facts.modified());
-    modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > SETTLED))
-}
-
 fn read(file: File) -> std::io::Result<Secret> {
     // Room for all that may come, so that no outgrown copy of the secret is left behind (S-91).
     let mut content = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 2));
@@ -116,6 +103,3 @@ fn read(file: File) -> std::io::Result<Secret> {
 
 /// The largest file in bytes (S-79).
 const MAX_BYTES: usize = 65_536;
-
-/// Kernels count a file's time in ticks of up to 10 ms, some file systems in seconds.
-const SETTLED: Duration = Duration::from_secs(3);

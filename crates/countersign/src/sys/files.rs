@@ -10,6 +10,7 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 /// Opens a file of ours for reading.
@@ -40,6 +41,31 @@ pub fn open_private(path: &Path, insecure: bool) -> Result<File, FileFault> {
         }
         check_directory(path)?;
     }
+    Ok(file)
+}
+
+/// Opens a file that others may read and nobody but us or root can change: a list of authorities.
+///
+/// Links are followed, for the system's own lists consist of them; what they lead to is judged.
+///
+/// # Errors
+/// The file is absent or no regular file, or others can write it or put another in its place.
+pub fn open_unforged(path: &Path) -> Result<File, FileFault> {
+    let fault = |kind| FileFault { path: path.to_owned(), kind };
+    let flags = libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = opened.map_err(|error| fault(Kind::Io(error)))?;
+    let facts = file.metadata().map_err(|error| fault(Kind::Io(error)))?;
+    if !facts.is_file() {
+        return Err(fault(Kind::NotAFile));
+    }
+    if !is_trusted(facts.uid()) {
+        return Err(fault(Kind::Owner(facts.uid())));
+    }
+    if facts.mode() & 0o022 != 0 {
+        return Err(fault(Kind::Writable(facts.mode() & 0o7777)));
+    }
+    check_directory(path)?;
     Ok(file)
 }
 
@@ -140,6 +166,17 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// The state of an opened file that was last written long enough ago that another write would show in
+    /// its time; else no file's, so that the next look finds it changed.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn settled(file: &File) -> io::Result<Self> {
+        let age =
+            file.metadata()?.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
+        if age.is_some_and(|age| age > SETTLED) { Self::of(file) } else { Ok(Self::default()) }
+    }
+
     /// The state of an opened file.
     ///
     /// # Errors
@@ -170,6 +207,7 @@ enum Kind {
     NotAFile,
     Owner(u32),
     Mode(u32),
+    Writable(u32),
     Directory(u32),
 }
 
@@ -186,7 +224,7 @@ impl FileFault {
             Kind::NotAFile => "write the path of a regular file".to_owned(),
             Kind::Owner(_) => format!("chown {} {path}", nix::unistd::geteuid()),
             Kind::Mode(_) => format!("chmod 600 {path}"),
-            Kind::Directory(_) => format!("chmod go-w {path}"),
+            Kind::Writable(_) | Kind::Directory(_) => format!("chmod go-w {path}"),
         }
     }
 
@@ -199,6 +237,7 @@ impl FileFault {
             Kind::NotAFile => "it is no regular file".into(),
             Kind::Owner(uid) => format!("it belongs to uid {uid}, not to us or root").into(),
             Kind::Mode(mode) => format!("others than its owner can get at it (mode {mode:o})").into(),
+            Kind::Writable(mode) => format!("others than its owner can write it (mode {mode:o})").into(),
             Kind::Directory(mode) => {
                 format!("others can put another file in this directory (mode {mode:o})").into()
             }
@@ -213,6 +252,9 @@ impl fmt::Display for FileFault {
 }
 
 impl std::error::Error for FileFault {}
+
+/// Kernels count a file's time in ticks of up to 10 ms, some file systems in seconds.
+const SETTLED: Duration = Duration::from_secs(3);
 
 fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == nix::unistd::geteuid().as_raw()
@@ -263,6 +305,22 @@ mod tests {
                 assert!(open_private(path, insecure).is_err(), "{}", path.display());
             }
         }
+    }
+
+    #[test]
+    fn s_061_a_list_of_authorities_may_be_read_by_all_and_written_by_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("ca.pem"), folder.path().join("link"));
+        fs::write(&path, "x").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for (mode, opens) in [(0o644, true), (0o600, true), (0o664, false), (0o646, false)] {
+            set_mode(&path, mode);
+            assert_eq!(open_unforged(&link).is_ok(), opens, "{mode:o}");
+        }
+        assert_eq!(open_unforged(&path).unwrap_err().fix(), format!("chmod go-w {}", path.display()));
+        set_mode(&path, 0o644);
+        set_mode(folder.path(), 0o777);
+        assert!(open_unforged(&path).is_err() && open_unforged(Path::new("/dev/null")).is_err());
     }
 
     #[test]

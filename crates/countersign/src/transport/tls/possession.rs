@@ -12,6 +12,8 @@ use rustls::{
 };
 use x509_parser::asn1_rs::{Any, BitString, Class, FromDer, Tag};
 
+use crate::proto::peer::LARGEST_CERTIFICATE;
+
 /// The public key of a certificate: its whole `SubjectPublicKeyInfo`. `None` if there is none that can
 /// be read, or if the certificate is larger than [`LARGEST_CERTIFICATE`].
 ///
@@ -87,9 +89,6 @@ pub(super) fn verify_tls12(
         .any(|candidate| candidate.verify_signature(&bits, message, signed.signature()).is_ok());
     if valid { Ok(HandshakeSignatureValid::assertion()) } else { Err(CertificateError::BadSignature.into()) }
 }
-
-/// Bytes of a certificate that are read; real ones have 400 to 4,000.
-const LARGEST_CERTIFICATE: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -93,8 +93,10 @@ impl ServerTls {
         let tls = acceptor.accept(Box::new(stream)).await?;
         let (_, connection) = tls.get_ref();
         let facts = facts(connection, connection.server_name());
-        let certificate =
-            connection.peer_certificates().and_then(|chain| chain.first()).map(|der| Certificate::new(der));
+        let shown = connection.peer_certificates().and_then(<[_]>::split_first);
+        let certificate = shown.map(|(leaf, sent)| {
+            Certificate::new(leaf).with_intermediates(sent.iter().map(|certificate| &**certificate))
+        });
         let binding = channel_binding(connection, |space| {
             connection.export_keying_material(space, EXPORTER_LABEL, Some(b""))
         });

@@ -85,6 +85,22 @@ async fn s_039_every_shape_of_client_certificate_is_taken_and_its_fingerprint_re
 }
 
 #[tokio::test]
+async fn s_039_what_a_client_sends_after_its_certificate_is_handed_on() {
+    let server = ServerTls::new(made("localhost"), OldestVersion::Tls13).unwrap();
+    let (own, after) = (made("client"), made("authority"));
+    let chain = own.cert.iter().chain(&after.cert).cloned().collect();
+    let both = Arc::new(CertifiedKey::new(chain, Arc::clone(&own.key)));
+    for (identity, sent) in [(own, 0), (both, 1)] {
+        let (accepted, connected) =
+            handshake(&server, &anyone(Some(identity), OldestVersion::Tls13), "localhost").await;
+        connected.unwrap();
+        let certificate = accepted.unwrap().1.certificate.unwrap();
+        assert_eq!(certificate.intermediates.len(), sent);
+        assert!(certificate.intermediates.iter().all(|der| **der == **after.cert.first().unwrap()));
+    }
+}
+
+#[tokio::test]
 async fn s_037_tls_1_2_is_spoken_only_where_the_listener_says_so() {
     let old = speaking_1_2_only(kept("v1"));
     let modern = ServerTls::new(made("localhost"), OldestVersion::Tls13).unwrap();
