@@ -95,6 +95,9 @@ impl SocketConfig {
             return Err(certificate_without_tls(kind));
         }
         let (unix, first_use) = unix::options(&mut options, &address, wants_first_use(modules)?)?;
+        if first_use.is_some() && !modules.last().is_some_and(is_of_store) {
+            return Err(first_use_is_last());
+        }
         let identity = options.take("identity")?;
         let name = name(&mut options)?;
         let backend = options.take("backend")?;
@@ -365,6 +368,15 @@ fn wants_first_use(modules: &[ModuleSpec]) -> Result<bool, ConfigError> {
         Some(module) => module.to_options().flag("first-use", true),
         None => Ok(false),
     }
+}
+
+/// Whoever takes the first place has it for good, so nothing may refuse it afterwards.
+fn first_use_is_last() -> ConfigError {
+    ConfigError::new(
+        format!("auth={CERTIFICATE}"),
+        "it accepts the first client, and modules behind it could still refuse that one",
+        "write it last, or first-use=no",
+    )
 }
 
 fn certificate_without_tls(kind: Kind) -> ConfigError {

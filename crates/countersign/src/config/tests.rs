@@ -489,3 +489,35 @@ static DOUBLES: [Double; 8] = [
     Double { name: "pam", options: &[of("service")], verifier: password },
     Double { name: "ldap", options: &[of("host"), of("username-format")], verifier: password },
 ];
+
+#[test]
+fn s_057_the_first_client_comes_in_on_a_unix_socket_as_the_last_link() {
+    let socket = |flag: &str| {
+        let config = flags(&[flag]).unwrap();
+        let socket = config.sockets.into_iter().next().unwrap();
+        (socket.trusts, socket.first_use, socket.unix)
+    };
+    let (trusts, rule, unix) = socket("bind=/run/app.sock,require-tls=yes,group=0,auth=certificate");
+    assert!(trusts && rule == Some(crate::trust::FirstUse::for_group(0)));
+    assert_eq!((unix.mode, unix.group), (0o666, Some(0)));
+    let (_, rule, unix) =
+        socket("bind=/run/app.sock,require-tls=yes,mode=660,group=0,auth=hosts,auth=certificate");
+    assert!(rule.is_some() && unix.mode == 0o660);
+    let (trusts, rule, unix) = socket("bind=/run/app.sock,require-tls=yes,auth=certificate(first-use=no)");
+    assert!(trusts && rule.is_none() && unix.mode == 0o600);
+    let (trusts, rule, _) = socket("bind-ssl=127.0.0.1:1,auth=certificate");
+    assert!(trusts && rule.is_none());
+    // An address that only begins like one of a Unix socket (M12).
+    let (_, rule, _) = socket("bind-ssl=unixbox:1,auth=certificate");
+    assert!(rule.is_none());
+    for wrong in [
+        "bind=/run/app.sock,auth=certificate",
+        "bind-tcp=127.0.0.1:1,protocols=plain,auth=certificate",
+        "bind-ssl=127.0.0.1:1,auth=certificate(first-use=yes)",
+        "bind=@app,require-tls=yes,auth=certificate(first-use=yes)",
+        "bind=/run/app.sock,require-tls=yes,auth=certificate,auth=hosts",
+        "bind=/run/app.sock,require-tls=yes,auth=certificate(first-use=perhaps)",
+    ] {
+        assert!(flags(&[wrong]).is_err(), "{wrong}");
+    }
+}

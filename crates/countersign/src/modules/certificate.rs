@@ -1,6 +1,11 @@
-//! `certificate`: lets in whoever holds the key of a certificate that the trust store accepts.
+//! `certificate`: lets in whoever holds the key of a certificate that the trust store accepts, or that
+//! an authority vouches for.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+mod authority;
+
+use authority::Authority;
 
 use super::{Context, Module, OptionSpec, Options};
 use crate::{
@@ -26,14 +31,9 @@ impl Module for Certificate {
     }
 
     fn manual(&self) -> &'static str {
-        "For TLS sockets: nothing is asked, the handshake proves that the client holds the key of its certificate. \
-         Whether that certificate is accepted is in the trust store (`countersign trust list`); the whole certificate is \
-         compared, its names, dates and issuer decide nothing. The identity is the entry's name. An entry counts for the \
-         sockets and backends of its scope, until its end, or until it is taken back, which ends its sessions at once.\n\n\
-         Nobody is accepted at first. On a Unix socket the first client whose uid is root's or in the socket's group is \
-         accepted for good, and the socket, 0660 until then, opens to all users (mode=666 unless written otherwise); \
-         first-use=no leaves that out. On every other socket, and for everybody else, the way in is \
-         `countersign authenticate` with the passphrase or an invitation, or `countersign trust add` by the owner."
+        static MANUAL: LazyLock<String> =
+            LazyLock::new(|| format!("{STORE_MANUAL}\n\n{}", authority::MANUAL));
+        &MANUAL
     }
 
     fn example(&self) -> &'static str {
@@ -41,13 +41,20 @@ impl Module for Certificate {
     }
 
     fn configure(&self, options: &mut Options, context: &Context) -> Result<Verifier, ConfigError> {
-        let wanted = options.flag("first-use", true)?;
+        let wanted = options.flag("first-use", context.first_use.is_some())?;
+        if wanted && context.first_use.is_none() {
+            let fix = "remove it: the first client comes in on a Unix socket, by the trust store";
+            return Err(options.error("first-use", "nobody can be first here", fix));
+        }
+        if let Some(authority) = Authority::configure(options)? {
+            return Ok(Verifier::Peer(Box::new(authority)));
+        }
         let Some(trust) = context.trust.clone() else {
             let fix = "give the chain a context with a trust store";
             return Err(ConfigError::new(NAME, "there is no state directory to keep certificates in", fix));
         };
-        let first_use = context.first_use.filter(|_| wanted);
-        Ok(Verifier::Peer(Box::new(Accepted { trust, place: context.place.clone(), first_use })))
+        let (place, first_use) = (context.place.clone(), context.first_use);
+        Ok(Verifier::Peer(Box::new(Accepted { trust, place, first_use })))
     }
 }
 
@@ -104,12 +111,26 @@ fn no_certificate() -> Refusal {
 /// The name that other places ask for.
 pub const NAME: &str = "certificate";
 
-const OPTIONS: &[OptionSpec] = &[OptionSpec::new(
+const FIRST_USE: OptionSpec = OptionSpec::new(
     "first-use",
     "yes|no",
     "yes",
     "accept the first certificate on a Unix socket, from the socket's group",
-)];
+);
+
+const OPTIONS: &[OptionSpec] = &{
+    let [a, b, c, d, e, f, g] = authority::OPTIONS;
+    [a, b, c, d, e, f, g, FIRST_USE]
+};
+
+const STORE_MANUAL: &str = "For TLS sockets: nothing is asked, the handshake proves that the client \
+    holds the key of its certificate. Whether that certificate is accepted is in the trust store (`countersign trust list`); the whole certificate is \
+    compared, its names, dates and issuer decide nothing. The identity is the entry's name. An entry counts for the \
+    sockets and backends of its scope, until its end, or until it is taken back, which ends its sessions at once.\n\n\
+    Nobody is accepted at first. On a Unix socket the first client whose uid is root's or in the socket's group is \
+    accepted for good, and the socket, 0660 until then, opens to all users (mode=666 unless written otherwise); \
+    first-use=no leaves that out. On every other socket, and for everybody else, the way in is \
+    `countersign authenticate` with the passphrase or an invitation, or `countersign trust add` by the owner.";
 
 #[cfg(test)]
 mod tests {

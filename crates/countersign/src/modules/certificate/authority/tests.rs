@@ -273,7 +273,7 @@ fn s_039_a_revoked_certificate_is_refused_from_the_moment_the_list_says_so() {
         }],
         key_identifier_method: KeyIdMethod::Sha256,
     };
-    std::mem::swap(&mut list, &mut revoked.signed_by(&root.issuer()).unwrap().pem().unwrap());
+    list = revoked.signed_by(&root.issuer()).unwrap().pem().unwrap();
     fs::write(&own, &list).unwrap();
     assert!(cause(at(&alice)).contains("Revoked"));
     fs::write(&own, root.revokes(&[], Duration::ZERO)).unwrap();
