@@ -91,7 +91,7 @@ impl SocketConfig {
         let protocol = protocol(&mut options)?;
         let modules = if spec.auth().is_empty() { draft.switch } else { spec.auth() };
         let trusts = trusts(modules);
-        if trusts && accepts == Accepts::Plain {
+        if modules.iter().any(|module| module.name() == CERTIFICATE) && accepts == Accepts::Plain {
             return Err(certificate_without_tls(kind));
         }
         let (unix, first_use) = unix::options(&mut options, &address, wants_first_use(modules)?)?;

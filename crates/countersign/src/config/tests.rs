@@ -378,6 +378,16 @@ fn s_066_a_unix_socket_carries_tls_where_it_says_so_under_the_same_chain() {
 }
 
 #[test]
+fn s_065_a_chain_of_certificates_on_a_wire_without_tls_is_an_error() {
+    for auth in ["certificate", "certificate(ca=/nonexistent)", "hosts,auth=certificate"] {
+        for bind in ["bind=/a", "bind-tcp=*:1,protocols=plain"] {
+            let error = flags(&[&format!("{bind},auth={auth}")]).unwrap_err();
+            assert_eq!(error.fix(), "add require-tls=yes", "{bind} {auth}");
+        }
+    }
+}
+
+#[test]
 fn what_this_build_does_not_serve_is_said_so() {
     for flag in
         ["bind-ws", "bind-wss", "bind-vsock", "bind-ssh", "bind-rpc", "bind-pipe", "ws-auth", "ssh-auth"]

@@ -343,6 +343,38 @@ async fn tls_on_a_unix_socket_keeps_what_the_kernel_says_of_the_peer() {
 }
 
 #[tokio::test]
+async fn s_039_a_certificate_of_an_authority_and_the_path_to_it_let_a_client_in() {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    let authority = |name: &str| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (params, KeyPair::generate().unwrap())
+    };
+    let ((root, root_key), (below, below_key)) = (authority("root"), authority("below"));
+    let mut client = CertificateParams::default();
+    client.distinguished_name.push(DnType::CommonName, "alice");
+    let key = KeyPair::generate().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, root.self_signed(&root_key).unwrap().pem()).unwrap();
+    let leaf = client.signed_by(&key, &Issuer::from_params(&below, &below_key)).unwrap().pem();
+    let chain =
+        leaf.clone() + &below.signed_by(&below_key, &Issuer::from_params(&root, &root_key)).unwrap().pem();
+
+    let (tls, pin, _) = tls();
+    let module = format!("certificate(ca={},cn=alice)", ca.display());
+    let port = echo(Acceptor::of(&[&module]).unwrap().requiring_tls(tls)).await;
+    let with = |pem: &str| {
+        let identity = certified_key("client", pem.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        let trust = ServerTrust { pin: Some(pin), ..ServerTrust::default() };
+        connector(&format!("tls://localhost:{port}")).with_trust(trust).with_identity(identity)
+    };
+    assert!(with(&chain).connect().await.is_ok());
+    assert_eq!(refused(with(&leaf)).await.exit_code(), 77, "the path is not whole");
+}
+
+#[tokio::test]
 async fn s_043_a_unix_socket_is_known_by_its_address_too() {
     let folder = tempfile::tempdir().unwrap();
     let (path, known) = (folder.path().join("a b"), folder.path().join("known_servers"));

@@ -1,7 +1,7 @@
 //! `certificate`: lets in whoever holds the key of a certificate that the trust store accepts, or that
 //! an authority vouches for.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 mod authority;
 
@@ -31,9 +31,22 @@ impl Module for Certificate {
     }
 
     fn manual(&self) -> &'static str {
-        static MANUAL: LazyLock<String> =
-            LazyLock::new(|| format!("{STORE_MANUAL}\n\n{}", authority::MANUAL));
-        &MANUAL
+        "For TLS sockets: nothing is asked, the handshake proves that the client holds the key of its certificate. \
+         Whether that certificate is accepted is in the trust store (`countersign trust list`); the whole certificate is \
+         compared, its names, dates and issuer decide nothing. The identity is the entry's name. An entry counts for the \
+         sockets and backends of its scope, until its end, or until it is taken back, which ends its sessions at once.\n\n\
+         Nobody is accepted at first. On a Unix socket the first client whose uid is root's or in the socket's group is \
+         accepted for good, and the socket, 0660 until then, opens to all users (mode=666 unless written otherwise); \
+         first-use=no leaves that out. On every other socket, and for everybody else, the way in is \
+         `countersign authenticate` with the passphrase or an invitation, or `countersign trust add` by the owner.\n\n\
+         With ca=FILE the authorities in that file decide in place of the trust store: the path to one of them is \
+         validated, with dates, name constraints, key usage (clientAuth) and at most five certificates in between, which \
+         the client has to send. With crl=FILE, which has to hold a list of every authority on the path, revoked \
+         certificates are refused; a list that is over refuses all. The files are read again when they change; while one \
+         cannot be read, nobody passes. Every certificate of the authorities passes, or, where cn, ou, san or spki are \
+         written, those that any one of them fits. The identity is the common name, or what name= says; a certificate \
+         with no or several names of that kind is refused, and so is a name that no user may have, such as a URI with a \
+         slash: write name=none there."
     }
 
     fn example(&self) -> &'static str {
@@ -111,26 +124,31 @@ fn no_certificate() -> Refusal {
 /// The name that other places ask for.
 pub const NAME: &str = "certificate";
 
-const FIRST_USE: OptionSpec = OptionSpec::new(
-    "first-use",
-    "yes|no",
-    "yes",
-    "accept the first certificate on a Unix socket, from the socket's group",
-);
-
-const OPTIONS: &[OptionSpec] = &{
-    let [a, b, c, d, e, f, g] = authority::OPTIONS;
-    [a, b, c, d, e, f, g, FIRST_USE]
-};
-
-const STORE_MANUAL: &str = "For TLS sockets: nothing is asked, the handshake proves that the client \
-    holds the key of its certificate. Whether that certificate is accepted is in the trust store (`countersign trust list`); the whole certificate is \
-    compared, its names, dates and issuer decide nothing. The identity is the entry's name. An entry counts for the \
-    sockets and backends of its scope, until its end, or until it is taken back, which ends its sessions at once.\n\n\
-    Nobody is accepted at first. On a Unix socket the first client whose uid is root's or in the socket's group is \
-    accepted for good, and the socket, 0660 until then, opens to all users (mode=666 unless written otherwise); \
-    first-use=no leaves that out. On every other socket, and for everybody else, the way in is \
-    `countersign authenticate` with the passphrase or an invitation, or `countersign trust add` by the owner.";
+const OPTIONS: &[OptionSpec] = &[
+    OptionSpec::new(
+        "first-use",
+        "yes|no",
+        "yes",
+        "accept the first certificate on a Unix socket, from the socket's group",
+    ),
+    OptionSpec::new(
+        "ca",
+        "FILE",
+        "",
+        "certificates of the authorities in this PEM file pass; may be repeated",
+    ),
+    OptionSpec::new("crl", "FILE", "", "a revocation list of an authority, PEM or DER; may be repeated"),
+    OptionSpec::new("cn", "NAME", "", "let in this common name; may be repeated"),
+    OptionSpec::new("ou", "NAME", "", "let in this organizational unit; may be repeated"),
+    OptionSpec::new(
+        "san",
+        "[KIND:]NAME",
+        "",
+        "let in this name: dns (also *.DOMAIN), email, uri or ip; may be repeated",
+    ),
+    OptionSpec::new("spki", "SHA256", "", "let in this public key; may be repeated"),
+    OptionSpec::new("name", "cn|dns|email|uri|none", "cn", "the name in the certificate that says who it is"),
+];
 
 #[cfg(test)]
 mod tests {

@@ -26,7 +26,7 @@ use x509_parser::{
     prelude::{AttributeTypeAndValue, X509Certificate},
 };
 
-use super::{OptionSpec, Options, no_certificate};
+use super::{Options, no_certificate};
 use crate::{
     Claim, Identity, Peer, Refusal, Username,
     error::ConfigError,
@@ -69,6 +69,13 @@ impl Authority {
                 }
                 None => Ok(None),
             };
+        }
+        if options.take("first-use")?.is_some() {
+            return Err(options.error(
+                "first-use",
+                "authorities decide, and nobody is the first",
+                "remove it",
+            ));
         }
         let named_by = match named_by {
             Some(name) => NamedBy::parse(&name).ok_or_else(|| {
@@ -440,37 +447,6 @@ fn read(file: File) -> std::io::Result<Vec<u8>> {
     }
     Ok(bytes)
 }
-
-/// What the module's manual says of this kind of checking.
-pub(super) const MANUAL: &str = "With ca=FILE the authorities in that file decide in place of the trust store: the path to \
-    one of them is validated, with its dates, name constraints, key usage (clientAuth) and at most five certificates in \
-    between, which the client has to send. With crl=FILE, for every authority on the path, revoked certificates are \
-    refused; a list that is over refuses all. The files are read again when they change; while one cannot be read, \
-    nobody passes. Without a list every certificate of the authorities passes; with cn, ou, san or spki, each of which \
-    may be repeated, those that any one of them fits. The identity is the common name, or what name= says; a \
-    certificate with no or several names of that kind is refused, and so is a name that no user may have (a URI with \
-    a slash): use name=none there.";
-
-/// The options of this kind of checking.
-pub(super) const OPTIONS: [OptionSpec; 7] = [
-    OptionSpec::new(
-        "ca",
-        "FILE",
-        "",
-        "let certificates of the authorities in this PEM file decide; may be repeated",
-    ),
-    OptionSpec::new("crl", "FILE", "", "a revocation list of such an authority, PEM or DER; may be repeated"),
-    OptionSpec::new("cn", "NAME", "", "let in this common name; may be repeated"),
-    OptionSpec::new("ou", "NAME", "", "let in this organizational unit; may be repeated"),
-    OptionSpec::new(
-        "san",
-        "[KIND:]NAME",
-        "",
-        "let in this name: dns (or *.DOMAIN), email, uri, ip; may be repeated",
-    ),
-    OptionSpec::new("spki", "SHA256", "", "let in this public key; may be repeated"),
-    OptionSpec::new("name", "cn|dns|email|uri|none", "cn", "the name of the certificate that says who it is"),
-];
 
 const NO_CA: &str = "add ca=FILE, or remove it";
 

@@ -54,9 +54,13 @@ impl Ca {
 
     /// A list that is good for a day and names these serial numbers.
     fn revokes(&self, serials: &[u64], age: Duration) -> String {
+        self.revokes_all(serials.iter().map(|serial| SerialNumber::from(*serial)), age)
+    }
+
+    fn revokes_all(&self, serials: impl Iterator<Item = SerialNumber>, age: Duration) -> String {
         let now = SystemTime::now() - age;
-        let revoked = serials.iter().map(|serial| RevokedCertParams {
-            serial_number: SerialNumber::from(*serial),
+        let revoked = serials.map(|serial_number| RevokedCertParams {
+            serial_number,
             revocation_time: now.into(),
             reason_code: None,
             invalidity_date: None,
@@ -258,22 +262,7 @@ fn s_039_a_revoked_certificate_is_refused_from_the_moment_the_list_says_so() {
         let (_, parsed) = X509Certificate::from_der(&below.der).unwrap();
         parsed.tbs_certificate.raw_serial().to_vec()
     };
-    let mut list = root.revokes(&[], Duration::ZERO);
-    assert!(at(&alice).is_ok());
-    let revoked = CertificateRevocationListParams {
-        this_update: SystemTime::now().into(),
-        next_update: (SystemTime::now() + DAY).into(),
-        crl_number: SerialNumber::from(2),
-        issuing_distribution_point: None,
-        revoked_certs: vec![RevokedCertParams {
-            serial_number: SerialNumber::from(serial),
-            revocation_time: SystemTime::now().into(),
-            reason_code: None,
-            invalidity_date: None,
-        }],
-        key_identifier_method: KeyIdMethod::Sha256,
-    };
-    list = revoked.signed_by(&root.issuer()).unwrap().pem().unwrap();
+    let list = root.revokes_all([SerialNumber::from(serial)].into_iter(), Duration::ZERO);
     fs::write(&own, &list).unwrap();
     assert!(cause(at(&alice)).contains("Revoked"));
     fs::write(&own, root.revokes(&[], Duration::ZERO)).unwrap();
@@ -412,6 +401,7 @@ fn s_065_options_and_files_that_cannot_be_used_stop_the_start() {
         ("spki", "1234"),
         ("spki", &"g".repeat(64)),
         ("name", "ou"),
+        ("first-use", "no"),
     ] {
         assert!(configured(&[("ca", &path), wrong]).is_err(), "{wrong:?}");
     }
