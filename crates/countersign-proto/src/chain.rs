@@ -49,6 +49,12 @@ impl Chain {
         &self.links
     }
 
+    /// Whether a link compares [`Peer::channel_binding`].
+    pub fn binds_channel(&self) -> bool {
+        let binds = |link: &Link| matches!(&link.verifier, Verifier::Exchange(own) if own.binds_channel());
+        self.links.iter().any(binds)
+    }
+
     /// How many links ask the client for something.
     fn asking(&self) -> usize {
         self.links.iter().filter(|link| link.asks()).count()
@@ -207,6 +213,12 @@ pub trait OpenExchange: Send + Sync {
     /// # Errors
     /// A refusal before anything is asked.
     fn open(&self, peer: &Peer, claim: &Claim) -> Result<Box<dyn Exchange>, Refusal>;
+
+    /// Whether its exchanges compare [`Peer::channel_binding`] (S-35), which is worked out for those
+    /// that do.
+    fn binds_channel(&self) -> bool {
+        false
+    }
 }
 
 /// The rounds of one module on one connection.

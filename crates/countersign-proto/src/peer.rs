@@ -13,7 +13,8 @@ pub struct Peer {
     pub confidential: bool,
     /// The certificate whose private key the peer proved to hold, if the wire is TLS and it sent one.
     pub certificate: Option<Certificate>,
-    /// `tls-exporter` channel binding data (RFC 9266), if the wire is TLS 1.3.
+    /// `tls-exporter` channel binding data (RFC 9266), if the wire is TLS 1.3 and a link of the chain
+    /// says that it compares them ([`OpenExchange::binds_channel`](crate::chain::OpenExchange)).
     pub channel_binding: Option<Arc<[u8]>>,
     /// TLS version, cipher suite and server name, if the wire is TLS.
     pub tls: Option<TlsFacts>,

@@ -4,12 +4,22 @@
 //! gateway has one for each socket; a daemon that wants no gateway has its own.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
     sync::Arc,
+    task::{Poll, ready},
     time::{Duration, Instant},
 };
 
-use tokio::{io::AsyncReadExt, sync::Semaphore, task::spawn_blocking, time::timeout_at};
+use tokio::{
+    io::{AsyncRead as _, ReadBuf},
+    sync::Semaphore,
+    task::spawn_blocking,
+    time::timeout_at,
+};
 
 mod packets;
 mod patience;
@@ -220,7 +230,13 @@ impl Acceptor {
         };
         match first_bytes(&mut stream, patience).await? {
             Detected::Tls => match patience.wait(tls.handshake(stream, peer)).await {
-                Some(secured) => secured.map_err(|error| error.refusal()),
+                Some(Ok((stream, mut peer))) => {
+                    if self.chain.binds_channel() {
+                        peer.channel_binding = stream.channel_binding();
+                    }
+                    Ok((stream, peer))
+                }
+                Some(Err(error)) => Err(error.refusal()),
                 None => Err(Refusal::new(Reason::Timeout, "the TLS handshake did not end in time")),
             },
             _ if required => Err(Refusal::new(
@@ -259,9 +275,9 @@ impl Acceptor {
 
 /// Reads until the protocol is clear, and gives the bytes back.
 async fn first_bytes(stream: &mut Stream, patience: &mut Patience) -> Result<Detected, Refusal> {
-    let mut seen = Vec::with_capacity(FIRST_READ);
+    let mut seen = Vec::new();
     let found = loop {
-        let (ended, late) = match patience.wait(stream.read_buf(&mut seen)).await {
+        let (ended, late) = match patience.wait(read_some(stream, &mut seen)).await {
             Some(Ok(0)) => (true, false),
             Some(Ok(_)) => (false, false),
             Some(Err(error)) => return Err(broken(&error)),
@@ -282,6 +298,18 @@ async fn first_bytes(stream: &mut Stream, patience: &mut Patience) -> Result<Det
     Ok(found)
 }
 
+/// Reads once and appends what came. The room for it is the thread's stack: whoever waits holds none.
+async fn read_some(stream: &mut Stream, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    poll_fn(|cx| {
+        let mut space = [const { MaybeUninit::uninit() }; READ];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
+        buffer.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    })
+    .await
+}
+
 fn broken(error: &io::Error) -> Refusal {
     Refusal::new(Reason::PeerLeft, format!("the connection broke: {error}"))
 }
@@ -296,8 +324,8 @@ fn unspoken(found: Detected) -> &'static str {
     }
 }
 
-/// Room for the first read: a whole hello of most clients, so that it takes one system call.
-const FIRST_READ: usize = 4096;
+/// Bytes that are read at once: a whole hello of most clients, so that it takes one system call.
+const READ: usize = 8 * 1024;
 
 /// The longest time that telling a peer why, and waiting for it to leave, may take.
 const FAREWELL: Duration = Duration::from_millis(500);

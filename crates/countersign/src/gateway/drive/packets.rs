@@ -159,7 +159,7 @@ impl Login<'_> {
                 Ok(None) => {}
                 Err(error) => return Some(malformed(&error)),
             }
-            match self.patience.wait(self.stream.read_buf(buffer)).await {
+            match self.patience.wait(super::read_some(&mut self.stream, buffer)).await {
                 Some(Ok(0)) => return Some(ClientMessage::Closed),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Some(ClientMessage::Malformed(super::broken(&error))),

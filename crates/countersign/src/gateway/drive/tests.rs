@@ -14,10 +14,10 @@ use crate::{
     modules::{Context, Options, Registry},
     proto::wire::xpra::{Challenge, ClientHello, Decoder, Disconnect, Encoder, Kind, Limits, Packet, Reply},
     proto::{
-        chain::{CheckPeer, Link},
+        chain::{CheckPeer, Exchange, Link, OpenExchange},
         challenge::Response,
     },
-    transport::tls::OldestVersion,
+    transport::tls::{ClientTls, OldestVersion, Trust},
     trust::ServerIdentity,
 };
 
@@ -178,6 +178,45 @@ async fn s_038_tls_on_a_plain_socket_and_plaintext_on_a_tls_socket_are_closed_wi
         client.write_all(sent).await.unwrap();
         assert!(read_to_end(&mut client).await.is_empty(), "{sent:?}");
         assert_eq!(server.await.unwrap().unwrap_err().refusal.reason, Reason::Malformed);
+    }
+}
+
+/// A module with rounds of its own that tells which channel binding it was given.
+struct Tells {
+    binds: bool,
+    told: std::sync::mpsc::Sender<Option<Arc<[u8]>>>,
+}
+
+impl OpenExchange for Tells {
+    fn open(&self, peer: &Peer, _: &Claim) -> Result<Box<dyn Exchange>, Refusal> {
+        self.told.send(peer.channel_binding.clone()).unwrap();
+        Err(Refusal::peer_denied("it only listens"))
+    }
+
+    fn binds_channel(&self) -> bool {
+        self.binds
+    }
+}
+
+#[tokio::test]
+async fn s_035_a_link_that_compares_the_channel_binding_has_the_clients() {
+    let state = tempfile::tempdir().unwrap();
+    let identity = ServerIdentity::open(state.path(), "gate", std::time::SystemTime::now()).unwrap();
+    let tls = Arc::new(ServerTls::new(identity.certified_key(), OldestVersion::Tls13).unwrap());
+    let dial = ClientTls::new(&Trust::Unverified, None, OldestVersion::Tls13).unwrap();
+    for binds in [true, false] {
+        let (told, tells) = std::sync::mpsc::channel();
+        let link = Link::new("tells", Verifier::Exchange(Box::new(Tells { binds, told })));
+        let chain = Arc::new(Chain::new(vec![link]).unwrap());
+        let (client, server) = meet(Acceptor::new(chain).requiring_tls(Arc::clone(&tls)));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let connected = dial.connect(Stream::new(client), "gate", deadline).await.unwrap();
+        let ours = connected.channel_binding().cloned();
+        assert!(ours.is_some());
+        let mut stream = connected.into_stream_of_judged_server();
+        stream.write_all(&hello().packet(Encoder::Rencodeplus).encode().unwrap()).await.unwrap();
+        assert!(server.await.unwrap().is_err());
+        assert_eq!(tells.recv().unwrap(), ours.filter(|_| binds));
     }
 }
 

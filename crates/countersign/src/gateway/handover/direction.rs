@@ -119,7 +119,11 @@ impl<'a> Direction<'a> {
                 }
                 continue;
             }
-            match self.poll_copy(cx, from, to)? {
+            let copied = match self.moved {
+                0..SMALL_TALK => self.poll_copy::<LITTLE>(cx, from, to),
+                _ => self.poll_copy::<CHUNK>(cx, from, to),
+            };
+            match copied? {
                 Poll::Ready(Some(finish)) => return Poll::Ready(Ok(finish)),
                 Poll::Ready(None) => {}
                 Poll::Pending => {
@@ -133,14 +137,18 @@ impl<'a> Direction<'a> {
         }
     }
 
-    /// Reads once and writes what was read; keeps what the sink does not take.
-    fn poll_copy(
+    /// Reads up to `ROOM` bytes once and writes what was read; keeps what the sink does not take.
+    ///
+    /// A function of its own: each call touches every page of the room on the stack, which whoever
+    /// only waits must not pay for.
+    #[inline(never)]
+    fn poll_copy<const ROOM: usize>(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
     ) -> io::Result<Poll<Option<Finish>>> {
-        let mut space = [const { MaybeUninit::uninit() }; CHUNK];
+        let mut space = [const { MaybeUninit::uninit() }; ROOM];
         let mut read = ReadBuf::uninit(&mut space);
         match Pin::new(from).poll_read(cx, &mut read) {
             Poll::Pending => return Ok(Poll::Pending),
@@ -215,6 +223,8 @@ fn count(counter: &AtomicU64, moved: &mut u64, bytes: usize) {
 /// Bytes that are read at once, and the most that is kept for a sink that does not take them.
 const CHUNK: usize = 64 * 1024;
 
-/// Bytes after which a direction is busy enough for the kernel to move the rest.
-#[cfg(target_os = "linux")]
+/// Bytes that are read at once while there is small talk.
+const LITTLE: usize = 8 * 1024;
+
+/// Bytes after which a direction is busy: it is read in chunks, or the kernel moves the rest.
 const SMALL_TALK: u64 = 64 * 1024;

@@ -66,7 +66,8 @@ impl ServerTls {
         Ok(())
     }
 
-    /// Runs the handshake as [`ServerTls::handshake`] does, until `deadline`.
+    /// Runs the handshake as [`ServerTls::handshake`] does, until `deadline`; the peer has its channel
+    /// binding too.
     ///
     /// # Errors
     /// As [`ServerTls::handshake`], and [`TlsError::Timeout`].
@@ -77,12 +78,15 @@ impl ServerTls {
         deadline: std::time::Instant,
     ) -> Result<(Stream, Peer), TlsError> {
         let handshake = self.handshake(stream, peer);
-        timeout_at(Instant::from_std(deadline), handshake).await.map_err(|_| TlsError::Timeout)?
+        let secured = timeout_at(Instant::from_std(deadline), handshake).await;
+        let (stream, mut peer) = secured.map_err(|_| TlsError::Timeout)??;
+        peer.channel_binding = stream.channel_binding();
+        Ok((stream, peer))
     }
 
-    /// Runs the handshake on an accepted connection, and adds what it proved to `peer`: TLS facts,
-    /// the client's certificate if it showed one, and the `tls-exporter` channel binding. It waits
-    /// for the client as long as it is let.
+    /// Runs the handshake on an accepted connection, and adds what it proved to `peer`: TLS facts and
+    /// the client's certificate if it showed one. The channel binding is left to who needs it
+    /// ([`Stream::channel_binding`]). It waits for the client as long as it is let.
     ///
     /// Whatever certificate is shown is taken here, if the client holds its key. The chain judges it.
     ///
@@ -97,11 +101,19 @@ impl ServerTls {
         let certificate = shown.map(|(leaf, sent)| {
             Certificate::new(leaf).with_intermediates(sent.iter().map(|certificate| &**certificate))
         });
-        let binding = channel_binding(connection, |space| {
-            connection.export_keying_material(space, EXPORTER_LABEL, Some(b""))
-        });
-        let peer = peer.encrypted(facts, certificate, binding);
+        let peer = peer.encrypted(facts, certificate, None);
         Ok((Stream::new(Wire::TlsServer(Box::new(tls))), peer))
+    }
+}
+
+impl Stream {
+    /// The `tls-exporter` channel binding (RFC 9266) of TLS 1.3, our end being the server.
+    pub fn channel_binding(&self) -> Option<Arc<[u8]>> {
+        let Wire::TlsServer(tls) = self.wire() else { return None };
+        let (_, connection) = tls.get_ref();
+        channel_binding(connection, |space| {
+            connection.export_keying_material(space, EXPORTER_LABEL, Some(b""))
+        })
     }
 }
 
