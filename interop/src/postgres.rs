@@ -66,10 +66,16 @@ impl Postgres {
 /// Runs one statement through a local port and returns what it prints, unaligned and without headers.
 #[must_use]
 pub fn query(port: u16, statement: &str) -> String {
+    must(&mut psql(&format!("host=127.0.0.1 port={port}"), statement)).trim_end().to_owned()
+}
+
+/// `psql` with a connection string, to which the account and the database are added, and one statement.
+#[must_use]
+pub fn psql(connection: &str, statement: &str) -> Command {
     let mut command = Command::new("psql");
-    command.args(["--no-psqlrc", "-X", "-At", "-h", "127.0.0.1", "-U", "postgres", "-d", "postgres"]);
-    command.args(["-p", &port.to_string(), "-c", statement]).env("PGCONNECT_TIMEOUT", "30").current_dir("/");
-    must(&mut command).trim_end().to_owned()
+    command.args(["--no-psqlrc", "-At", "-d", &format!("{connection} user=postgres dbname=postgres")]);
+    command.args(["-c", statement]).env("PGCONNECT_TIMEOUT", "30").current_dir("/");
+    command
 }
 
 /// The newest installed server's programs, which Debian keeps off the search path.

@@ -2,8 +2,10 @@
 
 use countersign_interop::{
     Place,
+    certificate::Pair,
     gateway::{Door, Gateway},
-    postgres::{Postgres, query},
+    postgres::{Postgres, psql, query},
+    process::{must, run},
 };
 
 #[test]
@@ -46,7 +48,27 @@ fn psql_meets_a_closed_door_with_the_wrong_password() {
     let door = Door::open(&address, &[format!("--password-file={}", place.file("wrong", "a wrong one"))]);
     let mut command = std::process::Command::new("psql");
     command.args(["-X", "-h", "127.0.0.1", "-U", "postgres", "-c", "select 1", "-p", &door.port.to_string()]);
-    let finished = countersign_interop::process::run(command.current_dir("/"));
+    let finished = run(command.current_dir("/"));
     assert_ne!(finished.code, 0, "{}", finished.all());
     assert!(door.log().contains("authentication failed"), "the door says why:\n{}", door.log());
+}
+
+#[test]
+fn psql_asks_the_gateway_for_tls_as_it_asks_a_database() {
+    let (place, database) = (Place::new(), Postgres::start());
+    let own = Pair::of_localhost(&place, "gateway");
+    let Pair { cert, key } = &own;
+    let gateway = Gateway::start(&[
+        format!(
+            "--bind-ssl=127.0.0.1:0,protocol=stream,starttls=postgres,auth=none,ssl-cert={cert},ssl-key={key}"
+        ),
+        format!("--backend=unix:{}", database.socket),
+    ]);
+    let server = format!("host=localhost hostaddr=127.0.0.1 port={}", gateway.port());
+    for mode in ["prefer", "require", "verify-full"] {
+        let connection = format!("{server} sslmode={mode} sslrootcert={cert}");
+        assert_eq!(must(&mut psql(&connection, "select 6 * 7")), "42\n", "{mode}");
+    }
+    let clear = run(&mut psql(&format!("{server} sslmode=disable"), "select 6 * 7"));
+    assert_ne!(clear.code, 0, "nothing passes in the clear: {}", clear.all());
 }

@@ -33,7 +33,7 @@ use backends::Backends;
 use layers::Written;
 pub use layers::{Effective, Form, KEYS, Key, Layers, Origin};
 pub use paths::Paths;
-pub use socket::{Accepts, Kind, Protocol, SOCKET_OPTIONS, SocketConfig, SocketOption, TlsOptions};
+pub use socket::{Accepts, Kind, Protocol, SOCKET_OPTIONS, SocketConfig, SocketOption, StartTls, TlsOptions};
 use socket::{Common, Draft};
 pub use spec::{ModuleSpec, SocketSpec};
 pub use warning::{Audience, Warning};

@@ -40,6 +40,8 @@ pub struct SocketConfig {
     pub protocol: Protocol,
     /// Which wires it takes.
     pub accepts: Accepts,
+    /// What its clients say before TLS.
+    pub starttls: Option<StartTls>,
     /// Mode, owner and group of a Unix socket's file, once somebody was first.
     pub unix: UnixOptions,
     /// Whether its chain asks the trust store.
@@ -89,6 +91,7 @@ impl SocketConfig {
         let accepts = accepts(&mut options, kind)?;
         tls_is_spoken(&spec, kind, accepts)?;
         let protocol = protocol(&mut options)?;
+        let starttls = starttls(&mut options, accepts, protocol)?;
         let modules = if spec.auth().is_empty() { draft.switch } else { spec.auth() };
         let trusts = trusts(modules);
         if modules.iter().any(|module| module.name() == CERTIFICATE) && accepts == Accepts::Plain {
@@ -122,6 +125,7 @@ impl SocketConfig {
             trust_place: context.place.clone(),
             first_use,
             protocol,
+            starttls,
             tls: TlsOptions::take(&mut options, common.tls)?,
             handshake_timeout: timeout(&mut options, "handshake-timeout", common.handshake_timeout)?,
             login_timeout: timeout(&mut options, "login-timeout", common.login_timeout)?,
@@ -213,6 +217,14 @@ pub enum Accepts {
     Tls,
     /// Either, as the first bytes tell.
     PlainAndTls,
+}
+
+/// How clients ask for TLS that do not start it at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartTls {
+    /// As PostgreSQL's clients do. A client that starts TLS at once is served too.
+    Postgres,
 }
 
 /// The certificate of a socket, or of all.
@@ -346,6 +358,25 @@ fn protocol(options: &mut Options) -> Result<Protocol, ConfigError> {
     }
 }
 
+/// Asked only where TLS follows in any case, and where the daemon is the one that is asked.
+fn starttls(
+    options: &mut Options,
+    accepts: Accepts,
+    protocol: Protocol,
+) -> Result<Option<StartTls>, ConfigError> {
+    match options.take("starttls")?.as_ref().map(|name| name.trim().to_ascii_lowercase()).as_deref() {
+        None => Ok(None),
+        Some("postgres") if accepts == Accepts::Tls && protocol == Protocol::Stream => {
+            Ok(Some(StartTls::Postgres))
+        }
+        Some("postgres") => {
+            let fix = "use bind-ssl, or add require-tls=yes, and write protocol=stream";
+            Err(options.error("starttls", "this socket is not for a daemon's own protocol in TLS", fix))
+        }
+        Some(_) => Err(options.error("starttls", "there is no such protocol", "write postgres")),
+    }
+}
+
 fn place(kind: Kind, address: &Address) -> String {
     match kind {
         Kind::Tls => address.to_string().replacen("tcp:", "tls:", 1),
@@ -454,6 +485,7 @@ pub const SOCKET_OPTIONS: &[SocketOption] = &[
     option("require-tls", "yes|no", "no", "refuse connections without TLS", ALL),
     option("ssl-cert", "FILE", "the gateway's own", "the certificate it shows, in PEM", ALL),
     option("ssl-key", "FILE", "in ssl-cert", "the key of the certificate, in PEM", ALL),
+    option("starttls", "postgres", "", "what clients say before TLS; with protocol=stream", ALL),
     option("tls-min", "1.2|1.3", "1.3", "the oldest version of TLS that is spoken", ALL),
 ];
 

@@ -355,9 +355,26 @@ fn options_of_a_socket_that_are_wrong_or_of_no_use_to_it_are_errors() {
         "bind-tcp=:1,ssl-key=/k",
         "bind-ssl=:1,require-tls=no",
         "bind-ssl=:1,protocols=tls",
+        "bind-ssl=:1,starttls=postgres",
+        "bind-ssl=:1,protocol=stream,starttls=smtp",
+        "bind-tcp=:1,protocol=stream,starttls=postgres",
+        "bind=/a,protocol=stream,starttls=postgres",
     ] {
         assert!(flags(&[wrong]).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn clients_of_postgres_may_ask_for_tls_where_it_is_required() {
+    for socket in [
+        "bind-ssl=:1,protocol=stream,auth=none,starttls=postgres",
+        "bind=/a,protocol=stream,auth=none,require-tls=yes,starttls=postgres",
+        "bind-tcp=:1,protocol=stream,auth=none,require-tls=yes,starttls=Postgres",
+    ] {
+        let config = flags(&[socket]).unwrap();
+        assert_eq!(config.sockets[0].starttls, Some(StartTls::Postgres), "{socket}");
+    }
+    assert_eq!(flags(&["bind-ssl=:1,protocol=stream,auth=none"]).unwrap().sockets[0].starttls, None);
 }
 
 #[test]

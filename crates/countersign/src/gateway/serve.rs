@@ -209,8 +209,11 @@ fn acceptor(
     settings.handshake_timeout = socket.handshake_timeout;
     settings.login_timeout = socket.login_timeout;
     settings.refusal_delay = config.limits.refusal_delay;
-    let acceptor =
+    let mut acceptor =
         Acceptor::new(Arc::clone(&socket.chain)).with_settings(settings).with_protocol(socket.protocol);
+    if let Some(starttls) = socket.starttls {
+        acceptor = acceptor.starting_tls(starttls);
+    }
     Ok(match socket.accepts {
         Accepts::Plain => acceptor,
         Accepts::Tls => acceptor.requiring_tls(certificates.tls(&socket.tls)?),

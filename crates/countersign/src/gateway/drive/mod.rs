@@ -24,6 +24,7 @@ use tokio::{
 mod packets;
 mod patience;
 mod silent;
+mod starttls;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +35,7 @@ use patience::Patience;
 
 use crate::{
     Chain, Grant, Peer, Refusal,
-    config::{ModuleSpec, Protocol},
+    config::{ModuleSpec, Protocol, StartTls},
     error::ConfigError,
     modules::{Context, Registry},
     proto::{
@@ -54,6 +55,7 @@ pub struct Acceptor {
     settings: Settings,
     protocol: Protocol,
     wires: Wires,
+    starttls: Option<StartTls>,
 }
 
 /// Which bytes a socket takes. The chain is the same whatever they are (S-66).
@@ -125,7 +127,7 @@ impl Acceptor {
     pub fn new(chain: Arc<Chain>) -> Self {
         let (settings, protocol) = (Settings::default(), Protocol::default());
         let lanes = chain.links().iter().map(|_| Arc::new(Semaphore::new(CHECKS_AT_ONCE))).collect();
-        Self { chain, lanes, settings, protocol, wires: Wires::Plain }
+        Self { chain, lanes, settings, protocol, wires: Wires::Plain, starttls: None }
     }
 
     /// The same for modules as they are written in `auth=`, of the builtin registry.
@@ -175,6 +177,14 @@ impl Acceptor {
     #[must_use]
     pub fn requiring_tls(mut self, tls: Arc<ServerTls>) -> Self {
         self.wires = Wires::Tls(tls);
+        self
+    }
+
+    /// The same for clients that ask for TLS before they start it. It is for a socket that requires
+    /// TLS.
+    #[must_use]
+    pub fn starting_tls(mut self, by: StartTls) -> Self {
+        self.starttls = Some(by);
         self
     }
 
@@ -228,6 +238,9 @@ impl Acceptor {
             Wires::Either(_) if self.protocol == Protocol::Stream => return Ok((stream, peer)),
             Wires::Either(tls) => (tls, false),
         };
+        if required && self.starttls == Some(StartTls::Postgres) {
+            starttls::postgres(&mut stream, patience).await?;
+        }
         match first_bytes(&mut stream, patience).await? {
             Detected::Tls => match patience.wait(tls.handshake(stream, peer)).await {
                 Some(Ok((stream, mut peer))) => {

@@ -220,6 +220,65 @@ async fn s_035_a_link_that_compares_the_channel_binding_has_the_clients() {
     }
 }
 
+#[tokio::test]
+async fn clients_of_postgres_ask_for_tls_or_start_it() {
+    let state = tempfile::tempdir().unwrap();
+    let identity = ServerIdentity::open(state.path(), "gate", std::time::SystemTime::now()).unwrap();
+    let tls = Arc::new(ServerTls::new(identity.certified_key(), OldestVersion::Tls13).unwrap());
+    let postgres = acceptor(&["none"])
+        .with_protocol(Protocol::Stream)
+        .requiring_tls(tls)
+        .starting_tls(StartTls::Postgres);
+    let (for_tls, for_gssapi) = (&[0, 0, 0, 8, 4, 0xd2, 22, 47], &[0, 0, 0, 8, 4, 0xd2, 22, 48]);
+    for requests in [&[][..], &[(for_tls, b'S')], &[(for_gssapi, b'N'), (for_tls, b'S')]] {
+        let (mut client, server) = meet(postgres.clone());
+        for (request, answer) in requests {
+            client.write_all(*request).await.unwrap();
+            assert_eq!(client.read_u8().await.unwrap(), *answer);
+        }
+        let tls = ClientTls::new(&Trust::Unverified, None, OldestVersion::Tls13).unwrap();
+        let tls = tls
+            .connect(Stream::new(client), "localhost", Instant::now() + Duration::from_secs(10))
+            .await
+            .unwrap();
+        let mut client = tls.into_stream_of_judged_server();
+        client.write_all(b"hello").await.unwrap();
+        let mut admitted = server.await.unwrap().unwrap();
+        let mut heard = [0; 5];
+        admitted.stream.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"hello");
+    }
+}
+
+#[tokio::test]
+async fn s_038_nothing_said_in_the_clear_before_tls_is_taken_for_the_client_s() {
+    let state = tempfile::tempdir().unwrap();
+    let identity = ServerIdentity::open(state.path(), "gate", std::time::SystemTime::now()).unwrap();
+    let tls = Arc::new(ServerTls::new(identity.certified_key(), OldestVersion::Tls13).unwrap());
+    let postgres = acceptor(&["none"])
+        .with_protocol(Protocol::Stream)
+        .requiring_tls(tls)
+        .starting_tls(StartTls::Postgres);
+    let request = [0, 0, 0, 8, 4, 0xd2, 22, 47];
+    let startup = [0, 0, 0, 9, 0, 3, 0, 0, 0];
+    let gssapi = [0, 0, 0, 8, 4, 0xd2, 22, 48];
+    for (sent, answer) in [
+        ([&request[..], &startup].concat(), &b"S"[..]),
+        ([&request[..], &request].concat(), b"S"),
+        ([&gssapi[..], &startup].concat(), b"N"),
+        ([&gssapi[..], &gssapi, &gssapi].concat(), b"NN"),
+        (startup.to_vec(), b""),
+        (request[..4].to_vec(), b""),
+    ] {
+        let (mut client, server) = meet(postgres.clone());
+        client.write_all(&sent).await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(read_to_end(&mut client).await, answer, "{sent:?}");
+        let reason = server.await.unwrap().unwrap_err().refusal.reason;
+        assert!(matches!(reason, Reason::Malformed | Reason::PeerLeft), "{sent:?}: {reason:?}");
+    }
+}
+
 /// A module that decides nothing before its lock is free.
 struct Hangs(Arc<Mutex<()>>);
 
