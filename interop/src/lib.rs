@@ -13,6 +13,7 @@ pub mod gateway;
 pub mod grpc;
 pub mod modules;
 pub mod net;
+pub mod nginx;
 pub mod postgres;
 pub mod process;
 pub mod wire;

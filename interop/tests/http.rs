@@ -4,10 +4,10 @@ use std::process::Command;
 
 use countersign_interop::{
     Place,
-    account::is_root,
+    certificate::Pair,
     gateway::{Door, Gateway},
-    net::{free_port, wait_for_tcp, wait_for_unix},
-    process::{Daemon, must, program, run},
+    nginx::Nginx,
+    process::{must, run},
 };
 
 #[test]
@@ -86,16 +86,16 @@ fn nginx_sees_the_address_of_a_client_that_logged_in() {
 fn curl_speaks_tls_to_the_gateway_and_the_gateway_to_nginx() {
     let place = Place::new();
     let web = Nginx::start();
-    let (cert, key) = certificate(&place);
+    let Pair { cert, key } = Pair::of_localhost(&place, "gateway");
     let gateway = Gateway::start(&[
         format!("--bind-ssl=127.0.0.1:0,protocol=stream,auth=none,ssl-cert={cert},ssl-key={key}"),
-        format!("--backend=tls:127.0.0.1:{},ca={},server-name=localhost", web.tls, web.certificate),
+        format!("--backend=tls:127.0.0.1:{},ca={},server-name=localhost", web.tls, web.identity.cert),
     ]);
     let page = format!("https://localhost:{}/page", gateway.port());
     assert_eq!(curl(&["--cacert", &cert, &page]), "a page over TLSv1.3\n");
     // Neither end takes the other for somebody else.
     assert_eq!(
-        run(Command::new("curl").args(["--silent", "--cacert", &web.certificate, &page])).code,
+        run(Command::new("curl").args(["--silent", "--cacert", &web.identity.cert, &page])).code,
         CURL_CERTIFICATE
     );
     let gateway = Gateway::start(&[
@@ -112,34 +112,6 @@ fn curl_speaks_tls_to_the_gateway_and_the_gateway_to_nginx() {
     assert!(gateway.log().contains("certificate"), "the log says why:\n{}", gateway.log());
 }
 
-/// A certificate for `localhost` that vouches for itself, and its key.
-fn certificate(place: &Place) -> (String, String) {
-    let (cert, key) = (place.text("cert.pem"), place.text("key.pem"));
-    let mut command = Command::new("openssl");
-    command.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-    ]);
-    command.args([
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=DNS:localhost",
-        "-addext",
-        "keyUsage=digitalSignature",
-    ]);
-    command.args(["-addext", "basicConstraints=critical,CA:false", "-keyout", &key, "-out", &cert]);
-    must(&mut command);
-    (cert, key)
-}
-
 /// The exit code of curl for a server that it cannot verify.
 const CURL_CERTIFICATE: i32 = 60;
 
@@ -150,73 +122,5 @@ fn address(host: &str, port: u16) -> String {
 fn curl(arguments: &[&str]) -> String {
     must(
         Command::new("curl").args(["--silent", "--show-error", "--fail", "--max-time", "40"]).args(arguments),
-    )
-}
-
-/// A running nginx: pages on a Unix socket, and a port that insists on the PROXY protocol.
-struct Nginx {
-    socket: String,
-    proxied: u16,
-    tls: u16,
-    certificate: String,
-    _server: Daemon,
-    _place: Place,
-}
-
-impl Nginx {
-    fn start() -> Self {
-        let place = Place::new();
-        let (socket, proxied, tls) = (place.text("web"), free_port(), free_port());
-        let (certificate, key) = certificate(&place);
-        let secured = format!(
-            "listen 127.0.0.1:{tls} ssl;\n        ssl_protocols TLSv1.2 TLSv1.3;\n        \
-             ssl_certificate {certificate};\n        ssl_certificate_key {key};"
-        );
-        let config = configuration(&place, &socket, proxied, &secured);
-        let mut command = program("nginx");
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        command.args(["-e", "stderr", "-p", &place.text(""), "-c", &place.file("nginx.conf", config)]);
-        let server = Daemon::start(command);
-        wait_for_unix(&server, socket.as_ref());
-        wait_for_tcp(&server, proxied);
-        wait_for_tcp(&server, tls);
-        Self { socket, proxied, tls, certificate, _server: server, _place: place }
-    }
-}
-
-fn configuration(place: &Place, socket: &str, proxied: u16, secured: &str) -> String {
-    let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary: String =
-        folders.iter().map(|name| format!("{name}_temp_path {};\n", place.text(name))).collect();
-    // As root the worker would become another account, which cannot enter the test's folder.
-    let user = if is_root() { "user root;" } else { "" };
-    format!(
-        r#"{user}
-daemon off;
-worker_processes 1;
-pid {pid};
-events {{}}
-http {{
-    access_log off;
-    {temporary}
-    client_max_body_size 10m;
-    server {{
-        listen unix:{socket};
-        location = /page {{ return 200 "a page\n"; }}
-        # Answered only when the whole body has arrived, because it is passed on.
-        location = /size {{ proxy_pass http://unix:{socket}:/length; }}
-        location = /length {{ return 200 "$content_length\n"; }}
-    }}
-    server {{
-        listen 127.0.0.1:{proxied} proxy_protocol;
-        location = /address {{ return 200 "$proxy_protocol_addr $proxy_protocol_port $remote_addr\n"; }}
-    }}
-    server {{
-        {secured}
-        location = /page {{ return 200 "a page over $ssl_protocol\n"; }}
-    }}
-}}
-"#,
-        pid = place.text("pid"),
     )
 }
