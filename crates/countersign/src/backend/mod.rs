@@ -108,6 +108,12 @@ impl Backend {
         timeout_at(deadline, open).await.unwrap_or_else(|_| Err(BackendError::timeout()))
     }
 
+    /// Whether calls of gRPC may be passed on to it: it is reached by address, and speaks for itself.
+    /// `builtin:whoami` may stand there and takes none.
+    pub fn takes_calls(&self) -> bool {
+        !self.xpra && !matches!(self.kind, Kind::Exec(_))
+    }
+
     /// Whether the client's hello, rewritten, goes first.
     pub fn wants_xpra_hello(&self) -> bool {
         self.xpra

@@ -25,6 +25,7 @@ pub(super) fn parse(
         Kind::Unix => unix(text, paths),
         Kind::Tcp => tcp(text, DEFAULT_TCP_PORT, warnings).map(Some),
         Kind::Tls => tcp(text, DEFAULT_TLS_PORT, warnings).map(Some),
+        Kind::Rpc => rpc(text, paths, warnings).map(Some),
     }
 }
 
@@ -50,6 +51,26 @@ fn unix(text: &str, paths: &Paths) -> Result<Option<Address>, ConfigError> {
     if text == "auto" || text == "noabstract" {
         return Ok(Some(Address::Unix(fits(paths.runtime_dir()?.join(SOCKET_NAME))?)));
     }
+    unix_place(text).map(Some)
+}
+
+/// `auto`, `unix:PATH`, `unix:@NAME`, or as for TCP. What is no `unix:` is a host, also one that is
+/// called `unixbox` (M12): whether there is a first use depends on it (S-57).
+fn rpc(text: &str, paths: &Paths, warnings: &mut Vec<Warning>) -> Result<Address, ConfigError> {
+    if text == "auto" {
+        return Ok(Address::Unix(fits(paths.runtime_dir()?.join(RPC_SOCKET_NAME))?));
+    }
+    match text.strip_prefix("unix:") {
+        Some(place) if place.ends_with('/') => {
+            Err(bad("it is a directory", "write unix:/PATH of the socket"))
+        }
+        Some(place) => unix_place(place),
+        None => tcp(text, DEFAULT_RPC_PORT, warnings),
+    }
+}
+
+/// `@NAME`, `DIR/` or `PATH`.
+fn unix_place(text: &str) -> Result<Address, ConfigError> {
     if let Some(name) = text.strip_prefix('@') {
         if name.is_empty() || name.len() > LONGEST_UNIX || name.contains('\0') {
             return Err(bad(
@@ -57,7 +78,7 @@ fn unix(text: &str, paths: &Paths) -> Result<Option<Address>, ConfigError> {
                 "write @NAME, up to 107 bytes",
             ));
         }
-        return Ok(Some(Address::Abstract(name.to_owned())));
+        return Ok(Address::Abstract(name.to_owned()));
     }
     if text.starts_with('~') {
         return Err(bad("`~` is not replaced here", "write the whole path"));
@@ -67,7 +88,7 @@ fn unix(text: &str, paths: &Paths) -> Result<Option<Address>, ConfigError> {
         return Err(bad("a word is no path", "write /PATH, ./PATH, DIR/, @NAME, auto or none"));
     }
     let path = if text.ends_with('/') { Path::new(text).join(SOCKET_NAME) } else { PathBuf::from(text) };
-    Ok(Some(Address::Unix(fits(path)?)))
+    Ok(Address::Unix(fits(path)?))
 }
 
 fn fits(path: PathBuf) -> Result<PathBuf, ConfigError> {
@@ -167,9 +188,14 @@ fn bad(why: &'static str, fix: &'static str) -> ConfigError {
 
 const DEFAULT_TCP_PORT: u16 = 14500;
 const DEFAULT_TLS_PORT: u16 = 443;
+/// Multipass's own.
+const DEFAULT_RPC_PORT: u16 = 50051;
 
 /// The file in a directory of sockets.
 const SOCKET_NAME: &str = "countersign.sock";
+
+/// The same for calls.
+const RPC_SOCKET_NAME: &str = "rpc.sock";
 
 /// `sun_path` less its final NUL, in bytes.
 const LONGEST_UNIX: usize = 107;
@@ -197,6 +223,9 @@ mod tests {
             (":", Kind::Tcp, "127.0.0.1", 14500, 0),
             ("[::1]:10000", Kind::Tcp, "::1", 10000, 0),
             ("[0:0::1]:", Kind::Tls, "::1", 443, 0),
+            ("localhost:", Kind::Rpc, "127.0.0.1", 50051, 0),
+            (":7", Kind::Rpc, "127.0.0.1", 7, 0),
+            ("unixbox:50051", Kind::Rpc, "unixbox", 50051, 0),
             ("::1:10000", Kind::Tcp, "::1", 10000, 1),
             ("2001:db8:0:0:0:0:0:1:443", Kind::Tcp, "2001:db8::1", 443, 1),
             ("[fe80::1%eth0]:1", Kind::Tcp, "fe80::1%eth0", 1, 0),
@@ -258,6 +287,22 @@ mod tests {
         let long = format!("/{}", "x".repeat(107));
         for wrong in ["", "atuo", "@", "~/a", "/a\0b", "@a\0b", &long] {
             assert!(read(wrong, Kind::Unix).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn s_057_a_unix_socket_of_calls_is_one_by_its_whole_prefix() {
+        let unix = |path: &str| Some(Address::Unix(path.into()));
+        for (text, address) in [
+            ("auto", unix("/run/x/rpc.sock")),
+            ("unix:/run/y", unix("/run/y")),
+            ("unix:./y", unix("./y")),
+            ("unix:@app", Some(Address::Abstract("app".to_owned()))),
+        ] {
+            assert_eq!(read(text, Kind::Rpc), Ok((address, 0)), "{text}");
+        }
+        for wrong in ["", "none", "unix:", "unix:x", "unix:/run/", "/run/y", "unix:~/y", "@app", "unix"] {
+            assert!(read(wrong, Kind::Rpc).is_err(), "{wrong}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! [`super::socket`] calls this. It is the one place that decides what a socket without a chain is.
 
 use super::{
+    socket::Kind,
     spec::ModuleSpec,
     warning::{Audience, Warning},
 };
@@ -17,7 +18,8 @@ pub(super) struct Written<'a> {
     pub(super) modules: &'a [ModuleSpec],
     /// `identity=MODULE`.
     pub(super) identity: Option<&'a str>,
-    /// Nothing can be asked on it (`protocol=stream`).
+    pub(super) kind: Kind,
+    /// Nothing can be asked on it (`protocol=stream`, `bind-rpc`).
     pub(super) asks_nothing: bool,
     /// Connections in the clear are taken.
     pub(super) cleartext: bool,
@@ -41,7 +43,10 @@ pub(super) fn build(
     if let Some(link) = links.iter().find(|link| written.asks_nothing && link.asks()) {
         return Err(ConfigError::new(
             format!("auth={}", link.module),
-            "it has to ask, and on protocol=stream nothing is said",
+            match written.kind {
+                Kind::Rpc => "it has to ask, and in a call there is nobody to answer",
+                _ => "it has to ask, and on protocol=stream nothing is said",
+            },
             "use modules that decide from the connection (certificate, peercred, hosts), or another protocol",
         ));
     }

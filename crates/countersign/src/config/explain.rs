@@ -297,6 +297,8 @@ fn carries(socket: &SocketConfig) -> String {
         (Kind::Unix, Accepts::Plain) => "a Unix socket",
         (Kind::Unix, Accepts::Tls) => "a Unix socket, TLS only",
         (Kind::Unix, Accepts::PlainAndTls) => "a Unix socket in the clear and TLS, under one chain",
+        (Kind::Rpc, _) if matches!(socket.address, Address::Tcp { .. }) => "TLS only",
+        (Kind::Rpc, _) => "a Unix socket, TLS only",
         (_, Accepts::Plain) => "TCP in the clear",
         (_, Accepts::Tls) => "TLS only",
         (_, Accepts::PlainAndTls) => "TCP in the clear and TLS, under one chain",
@@ -305,6 +307,7 @@ fn carries(socket: &SocketConfig) -> String {
         Protocol::Auto => "the first bytes tell the protocol",
         Protocol::Xpra => "Xpra's packets",
         Protocol::Stream => "nothing is said before the daemon's own protocol",
+        Protocol::Rpc => "calls of gRPC, each judged by itself",
     };
     format!("{wire}; {protocol}")
 }

@@ -229,7 +229,8 @@ impl Sockets<'_> {
         }
         distinct(&sockets)?;
         if sockets.is_empty() {
-            let fix = "add bind, bind-tcp or bind-ssl, as in --bind=auto or --bind-tcp=127.0.0.1:14500";
+            let fix =
+                "add bind, bind-tcp, bind-ssl or bind-rpc, as in --bind=auto or --bind-tcp=127.0.0.1:14500";
             return Err(ConfigError::new("the configuration", "there is no socket to listen on", fix));
         }
         Ok(sockets.into_iter().map(|(socket, _)| socket).collect())

@@ -71,7 +71,8 @@ impl SocketConfig {
         self.name.clone().unwrap_or_else(|| self.place())
     }
 
-    /// Where it listens and what it carries: `unix:/run/x`, `tcp:0.0.0.0:10000`, `tls:[::]:443`.
+    /// Where it listens and what it carries: `unix:/run/x`, `tcp:0.0.0.0:10000`, `tls:[::]:443`,
+    /// `rpc:127.0.0.1:50051`, `rpc:unix:/run/y`.
     pub fn place(&self) -> String {
         place(self.kind, &self.address)
     }
@@ -90,9 +91,11 @@ impl SocketConfig {
         let mut options = spec.settings(kind.key());
         let accepts = accepts(&mut options, kind)?;
         tls_is_spoken(&spec, kind, accepts)?;
-        let protocol = protocol(&mut options)?;
+        let protocol = protocol(&mut options, kind)?;
         let starttls = starttls(&mut options, accepts, protocol)?;
-        let modules = if spec.auth().is_empty() { draft.switch } else { spec.auth() };
+        let usual = usual_chain(kind, registry)?;
+        let modules = [spec.auth(), draft.switch, &usual].into_iter().find(|modules| !modules.is_empty());
+        let modules = modules.unwrap_or_default();
         let trusts = trusts(modules);
         if modules.iter().any(|module| module.name() == CERTIFICATE) && accepts == Accepts::Plain {
             return Err(certificate_without_tls(kind));
@@ -111,7 +114,8 @@ impl SocketConfig {
             modules,
             context: &context,
             identity: identity.as_ref().map(|name| name.as_str()),
-            asks_nothing: protocol == Protocol::Stream,
+            kind,
+            asks_nothing: matches!(protocol, Protocol::Stream | Protocol::Rpc),
             cleartext: kind == Kind::Tcp && accepts != Accepts::Tls,
             audience: audience(&address, &unix),
             open_without: address::is_local(&address),
@@ -120,13 +124,13 @@ impl SocketConfig {
         let socket = Self {
             name,
             chain: Arc::new(chain),
-            backend: common.backends.find(backend)?,
+            backend: daemon(kind, common.backends.find(backend)?)?,
             trusts,
             trust_place: context.place.clone(),
             first_use,
             protocol,
             starttls,
-            tls: TlsOptions::take(&mut options, common.tls)?,
+            tls: TlsOptions::take(&mut options, &common_tls(kind, common.tls))?,
             handshake_timeout: timeout(&mut options, "handshake-timeout", common.handshake_timeout)?,
             login_timeout: timeout(&mut options, "login-timeout", common.login_timeout)?,
             unix,
@@ -169,6 +173,8 @@ pub enum Kind {
     Tcp,
     /// `--bind-ssl`, `--bind-tls`: TLS from the first byte.
     Tls,
+    /// `--bind-rpc`: gRPC calls in TLS, on a Unix socket or TCP.
+    Rpc,
 }
 
 impl Kind {
@@ -178,6 +184,7 @@ impl Kind {
             Self::Unix => "bind",
             Self::Tcp => "bind-tcp",
             Self::Tls => "bind-ssl",
+            Self::Rpc => "bind-rpc",
         }
     }
 
@@ -187,11 +194,12 @@ impl Kind {
             Self::Unix => "auth",
             Self::Tcp => "tcp-auth",
             Self::Tls => "ssl-auth",
+            Self::Rpc => "rpc-auth",
         }
     }
 
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Unix, Self::Tcp, Self::Tls];
+    pub const ALL: [Self; 4] = [Self::Unix, Self::Tcp, Self::Tls, Self::Rpc];
 }
 
 /// What is spoken above the transport.
@@ -205,6 +213,8 @@ pub enum Protocol {
     Xpra,
     /// Nothing is said: the chain decides from the transport.
     Stream,
+    /// Calls of gRPC, each of which the chain decides from the transport. All that `--bind-rpc` speaks.
+    Rpc,
 }
 
 /// Which wires a socket takes. One chain holds for all of them (S-66).
@@ -293,6 +303,7 @@ fn accepts(options: &mut Options, kind: Kind) -> Result<Accepts, ConfigError> {
     let required = options.flag("require-tls", kind == Kind::Tls)?;
     let listed = options.take("protocols")?.map(|list| wires(&list, options)).transpose()?;
     match (kind, required, listed) {
+        (Kind::Rpc, ..) => Ok(Accepts::Tls),
         (Kind::Tls, false, _) => Err(options.error(
             "require-tls",
             "this socket speaks nothing but TLS",
@@ -330,7 +341,11 @@ fn wires(list: &str, options: &Options) -> Result<Accepts, ConfigError> {
         match word.to_ascii_lowercase().as_str() {
             "plain" | "tcp" => plain = true,
             "tls" | "ssl" => tls = true,
-            "ws" | "wss" | "websocket" | "ssh" | "rpc" => {
+            "rpc" => {
+                let why = "calls have sockets of their own: bind-rpc";
+                return Err(options.error("protocols", why, "write plain, tls or plain+tls"));
+            }
+            "ws" | "wss" | "websocket" | "ssh" => {
                 return Err(options.error("protocols", NOT_YET, "write plain, tls or plain+tls"));
             }
             _ => {
@@ -348,12 +363,41 @@ fn wires(list: &str, options: &Options) -> Result<Accepts, ConfigError> {
     }
 }
 
-fn protocol(options: &mut Options) -> Result<Protocol, ConfigError> {
+/// The backend of a socket. One of calls needs a daemon that takes HTTP/2 connections.
+fn daemon(kind: Kind, backend: Backend) -> Result<Backend, ConfigError> {
+    match kind == Kind::Rpc && !backend.takes_calls() {
+        true => Err(ConfigError::new(
+            format!("option backend of {}", kind.key()),
+            format!("{backend} takes no calls"),
+            "use unix:PATH, tcp:HOST:PORT or tls:HOST:PORT",
+        )),
+        false => Ok(backend),
+    }
+}
+
+/// The chain of a socket that has none written. A socket of calls has the one that Multipass has.
+fn usual_chain(kind: Kind, registry: &Registry) -> Result<Vec<ModuleSpec>, ConfigError> {
+    match kind {
+        Kind::Rpc => Ok(vec![ModuleSpec::parse(CERTIFICATE, registry)?]),
+        Kind::Unix | Kind::Tcp | Kind::Tls => Ok(Vec::new()),
+    }
+}
+
+/// What holds for the TLS of a kind unless the socket says otherwise: Multipass's clients speak 1.2 too.
+fn common_tls(kind: Kind, common: &TlsOptions) -> TlsOptions {
+    TlsOptions { allow_tls12: common.allow_tls12 || kind == Kind::Rpc, ..common.clone() }
+}
+
+fn protocol(options: &mut Options, kind: Kind) -> Result<Protocol, ConfigError> {
+    if kind == Kind::Rpc {
+        return Ok(Protocol::Rpc);
+    }
     match options.take("protocol")?.as_ref().map(|name| name.trim().to_ascii_lowercase()).as_deref() {
         None | Some("auto") => Ok(Protocol::Auto),
         Some("xpra") => Ok(Protocol::Xpra),
         Some("stream") => Ok(Protocol::Stream),
-        Some("rpc" | "http") => Err(options.error("protocol", NOT_YET, "write auto, xpra or stream")),
+        Some("rpc") => Err(options.error("protocol", "calls have sockets of their own", "use bind-rpc")),
+        Some("http") => Err(options.error("protocol", NOT_YET, "write auto, xpra or stream")),
         Some(_) => Err(options.error("protocol", "there is no such protocol", "write auto, xpra or stream")),
     }
 }
@@ -380,6 +424,7 @@ fn starttls(
 fn place(kind: Kind, address: &Address) -> String {
     match kind {
         Kind::Tls => address.to_string().replacen("tcp:", "tls:", 1),
+        Kind::Rpc => format!("rpc:{}", address.to_string().trim_start_matches("tcp:")),
         Kind::Unix | Kind::Tcp => address.to_string(),
     }
 }
@@ -473,20 +518,20 @@ pub const SOCKET_OPTIONS: &[SocketOption] = &[
         "the daemon behind: an address or a name from [backends]",
         ALL,
     ),
-    option("group", "NAME|GID", "", "the group of the socket's file", &[Kind::Unix]),
+    option("group", "NAME|GID", "", "the group of the socket's file", FILES),
     option("handshake-timeout", "TIME", "limits.handshake-timeout", "when the first message is due", ALL),
     option("identity", "MODULE", "the last that names anybody", "the module whose name counts", ALL),
     option("login-timeout", "TIME", "limits.login-timeout", "when the login must have succeeded", ALL),
-    option("mode", "OCTAL", "600, 660 with group", "the permissions of the socket's file", &[Kind::Unix]),
+    option("mode", "OCTAL", "600, 660 with group", "the permissions of the socket's file", FILES),
     option("name", "NAME", "", "its name in logs, and the FileDescriptorName= of an inherited socket", ALL),
-    option("owner", "NAME|UID", "", "the owner of the socket's file", &[Kind::Unix]),
-    option("protocol", "auto|xpra|stream", "auto", "what is spoken on it", ALL),
+    option("owner", "NAME|UID", "", "the owner of the socket's file", FILES),
+    option("protocol", "auto|xpra|stream", "auto", "what is spoken on it", STREAMS),
     option("protocols", "plain|tls|plain+tls", "plain+tls, on Unix plain", "the wires it takes", BY_CHOICE),
-    option("require-tls", "yes|no", "no", "refuse connections without TLS", ALL),
+    option("require-tls", "yes|no", "no", "refuse connections without TLS", STREAMS),
     option("ssl-cert", "FILE", "the gateway's own", "the certificate it shows, in PEM", ALL),
     option("ssl-key", "FILE", "in ssl-cert", "the key of the certificate, in PEM", ALL),
-    option("starttls", "postgres", "", "what clients say before TLS; with protocol=stream", ALL),
-    option("tls-min", "1.2|1.3", "1.3", "the oldest version of TLS that is spoken", ALL),
+    option("starttls", "postgres", "", "what clients say before TLS; with protocol=stream", STREAMS),
+    option("tls-min", "1.2|1.3", "1.3, for bind-rpc 1.2", "the oldest version of TLS that is spoken", ALL),
 ];
 
 const fn option(
@@ -503,6 +548,12 @@ const ALL: &[Kind] = &Kind::ALL;
 
 /// Sockets whose first bytes may or may not be TLS.
 const BY_CHOICE: &[Kind] = &[Kind::Unix, Kind::Tcp];
+
+/// Those whose bytes are handed over as they are.
+const STREAMS: &[Kind] = &[Kind::Unix, Kind::Tcp, Kind::Tls];
+
+/// Those that may have a file.
+const FILES: &[Kind] = &[Kind::Unix, Kind::Rpc];
 
 /// Said of words that are known and not served.
 pub(super) const NOT_YET: &str = "this build does not have it yet";

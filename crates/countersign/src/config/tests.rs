@@ -359,6 +359,17 @@ fn options_of_a_socket_that_are_wrong_or_of_no_use_to_it_are_errors() {
         "bind-ssl=:1,protocol=stream,starttls=smtp",
         "bind-tcp=:1,protocol=stream,starttls=postgres",
         "bind=/a,protocol=stream,starttls=postgres",
+        "bind-rpc=:1,auth=none,mode=600",
+        "bind-rpc=:1,auth=none,group=0",
+        "bind-rpc=unix:@a,auth=none,mode=600",
+        "bind-rpc=:1,auth=none,protocol=rpc",
+        "bind-rpc=:1,auth=none,protocols=tls",
+        "bind-rpc=:1,auth=none,require-tls=yes",
+        "bind-rpc=:1,auth=none,backend=exec:/bin/cat",
+        "bind-rpc=:1,auth=none,backend=xpra+unix:/x",
+        "bind-rpc=:1,auth=env",
+        "bind-rpc=/a,auth=none",
+        "bind-rpc=none",
     ] {
         assert!(flags(&[wrong]).is_err(), "{wrong}");
     }
@@ -405,10 +416,29 @@ fn s_065_a_chain_of_certificates_on_a_wire_without_tls_is_an_error() {
 }
 
 #[test]
+fn calls_have_sockets_of_their_own() {
+    let socket = |text: &str| flags(&[text]).unwrap().sockets.remove(0);
+    let unix = socket("bind-rpc=unix:/a,auth=hosts,auth=peercred,mode=660,backend=unix:/b");
+    assert_eq!((unix.kind, unix.protocol, unix.accepts), (Kind::Rpc, Protocol::Rpc, Accepts::Tls));
+    assert_eq!((unix.place().as_str(), unix.unix.mode), ("rpc:unix:/a", 0o660));
+    assert_eq!(modules(&unix), ["hosts", "peercred"]);
+    let tcp = socket(
+        "bind-rpc=localhost:,auth=hosts,backend=\"tls:h:1,pin=PIN\"".replace("PIN", &"a".repeat(64)).as_str(),
+    );
+    assert_eq!(tcp.place(), "rpc:127.0.0.1:50051");
+    assert!(tcp.tls.allow_tls12, "Multipass's older clients speak 1.2");
+    assert!(!socket("bind-rpc=:1,auth=hosts,tls-min=1.3").tls.allow_tls12);
+    let usual = socket("bind-rpc=unix:/a");
+    assert_eq!((modules(&usual), usual.trusts, usual.first_use.is_some()), (vec!["certificate"], true, true));
+    assert!(socket("bind-rpc=:1").first_use.is_none() && socket("bind-rpc=unixbox:1").first_use.is_none());
+    let config = flags(&["bind-rpc=auto", "rpc-auth=hosts", "rpc-auth=none"]).unwrap();
+    assert_eq!(modules(&config.sockets[0]), ["hosts", "none"]);
+    assert_eq!(toml("[[socket]]\nbind-rpc = ':1'\nauth = 'fail'").unwrap().sockets[0].kind, Kind::Rpc);
+}
+
+#[test]
 fn what_this_build_does_not_serve_is_said_so() {
-    for flag in
-        ["bind-ws", "bind-wss", "bind-vsock", "bind-ssh", "bind-rpc", "bind-pipe", "ws-auth", "ssh-auth"]
-    {
+    for flag in ["bind-ws", "bind-wss", "bind-vsock", "bind-ssh", "bind-pipe", "ws-auth", "ssh-auth"] {
         let error = flags(&[&format!("{flag}=:1")]).unwrap_err();
         assert!(error.to_string().contains("this build does not have it yet"), "{flag}: {error}");
     }
