@@ -109,6 +109,12 @@ impl TlsAddress {
         Ok(Self { address, name, tls })
     }
 
+    /// The same server, with which HTTP/2 is agreed on (RFC 9113 3.3).
+    pub(super) fn for_calls(&self) -> Self {
+        let tls = self.tls.clone().speaking(&["h2"]);
+        Self { address: self.address.clone(), name: self.name.clone(), tls }
+    }
+
     pub(super) async fn connect(&self, deadline: std::time::Instant) -> Result<Stream, BackendError> {
         let stream = self.address.connect().await?;
         let connected = self.tls.connect(stream, &self.name, deadline).await;

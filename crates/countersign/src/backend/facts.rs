@@ -31,6 +31,19 @@ pub fn of(grant: &Grant, session: &SessionFacts) -> Value {
     })
 }
 
+/// The same as metadata of a call (S-82).
+pub(crate) fn metadata(grant: &Grant, session: &SessionFacts) -> Vec<(&'static str, String)> {
+    let mut entries = vec![
+        ("countersign-peer", address(grant.peer())),
+        ("countersign-proofs", proofs(grant).join(",")),
+        ("countersign-session", session.id.clone()),
+        ("countersign-transport", session.transport.to_owned()),
+    ];
+    entries.extend(grant.identity().map(|identity| ("countersign-user", identity.name.to_string())));
+    entries.extend(accepted_certificate(grant).map(|shown| ("countersign-certificate", fingerprint(shown))));
+    entries
+}
+
 /// The links that passed, in order: `file:hmac+sha512`, or `hosts` where nothing was asked.
 pub(super) fn proofs(grant: &Grant) -> Vec<String> {
     let text = |proof: &crate::proto::chain::Proof| match &proof.mechanism {

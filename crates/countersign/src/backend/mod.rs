@@ -15,6 +15,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr, sync::Arc, time::Duration};
 
+use hyper::http::uri::Scheme;
 use tokio::{
     io::AsyncWriteExt,
     time::{Instant, timeout_at},
@@ -31,6 +32,7 @@ mod whoami;
 
 use address::{HostPort, UnixName};
 pub use exec::Running;
+pub(crate) use facts::metadata as metadata_of;
 pub use facts::of as facts_of;
 
 use crate::{Grant, error::ConfigError, transport::Stream};
@@ -106,6 +108,34 @@ impl Backend {
         let deadline = Instant::now() + CONNECT_DEADLINE;
         let open = self.open_at_leisure(grant, session, deadline);
         timeout_at(deadline, open).await.unwrap_or_else(|_| Err(BackendError::timeout()))
+    }
+
+    /// The same for calls of gRPC: over TLS both ends have agreed on HTTP/2.
+    ///
+    /// # Errors
+    /// As [`Backend::open`].
+    pub async fn open_for_calls(
+        &self,
+        grant: &Grant,
+        session: &SessionFacts,
+    ) -> Result<Opened, BackendError> {
+        match &self.kind {
+            Kind::Tls(address) => {
+                let calls = Self { kind: Kind::Tls(Arc::new(address.for_calls())), ..self.clone() };
+                calls.open(grant, session).await
+            }
+            _ => self.open(grant, session).await,
+        }
+    }
+
+    /// The scheme of its addresses, as calls name it.
+    pub(crate) fn scheme(&self) -> Scheme {
+        if matches!(self.kind, Kind::Tls(_)) { Scheme::HTTPS } else { Scheme::HTTP }
+    }
+
+    /// Whether it is `builtin:whoami`, which is no daemon.
+    pub(crate) fn is_builtin(&self) -> bool {
+        matches!(self.kind, Kind::Whoami)
     }
 
     /// Whether calls of gRPC may be passed on to it: it is reached by address, and speaks for itself.

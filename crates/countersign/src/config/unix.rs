@@ -26,6 +26,10 @@ pub(super) fn options(
         let fix = "use a path, or a chain: abstract sockets have no permissions";
         return Err(options.error("mode, owner or group", "an abstract socket has no file", fix));
     }
+    if matches!(address, Address::Tcp { .. }) && (mode.is_some() || owner.is_some() || group.is_some()) {
+        let fix = "remove it, or write unix:PATH";
+        return Err(options.error("mode, owner or group", "a TCP socket has no file", fix));
+    }
     let number = |name: &str, text: Option<zeroize::Zeroizing<String>>, of: Id| {
         text.map(|text| id(&text, of).map_err(|why| options.error(name, why, ID_FORM))).transpose()
     };

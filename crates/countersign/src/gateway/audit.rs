@@ -136,6 +136,28 @@ impl fmt::Display for Decision {
     }
 }
 
+/// Records that a certificate was accepted on its own request (S-56).
+pub fn enrolled(socket: &str, session: &str, peer: &Peer, user: &str, way: &'static str) {
+    let certificate = peer.certificate.as_ref().map(|certificate| hex(&certificate.fingerprint));
+    tracing::info!(
+        target: AUDIT,
+        session,
+        socket,
+        peer = %peer,
+        certificate,
+        user,
+        way,
+        "countersign: certificate accepted from {} user {user:?} socket {socket} by {way} session {session}",
+        from(peer),
+    );
+}
+
+/// Records that a client set the passphrase, or unset it.
+pub fn passphrase_set(session: &str, by: &str, unset: bool) {
+    let done = if unset { "unset" } else { "set" };
+    tracing::info!(target: AUDIT, session, by, "countersign: passphrase {done} by {by:?} session {session}");
+}
+
 /// Records the end of a session.
 pub fn session_ended(session: &str, ended: &Ended, lasted: Duration) {
     tracing::info!(

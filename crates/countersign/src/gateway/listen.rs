@@ -18,11 +18,13 @@ use super::{
     audit::{self, Decision},
     drive::{Acceptor, Admitted, Speech, Turned, XpraClient},
     handover::{self, Control, Ended},
+    rpc::{self, Hall},
     trusting::{Guard, Reliance},
 };
 use crate::{
     Grant, Peer, Refusal,
     backend::{self, Backend, BackendError, Opened, SessionFacts},
+    config::Protocol,
     proto::error::Reason,
     transport::{Listener, Stream},
 };
@@ -76,7 +78,8 @@ impl Door {
         cut: impl Future<Output = ()>,
     ) -> usize {
         let Self { name, listener, acceptor, backend, warning, mut guard, reliance } = self;
-        let inside = Arc::new(Inside { name, acceptor, backend, warning, reliance });
+        let (stopping, asked) = watch::channel(false);
+        let inside = Arc::new(Inside { name, acceptor, backend, warning, reliance, stopping: asked });
         let sessions = watch::Sender::new(());
         let mut stop = std::pin::pin!(stop);
         loop {
@@ -112,6 +115,7 @@ impl Door {
         // Whoever comes now is turned away by the kernel instead of waiting in a queue that nobody
         // serves, and another gateway may take the address (S-97).
         drop(listener);
+        stopping.send_replace(true);
         drain(sessions, cut).await
     }
 }
@@ -123,6 +127,7 @@ struct Inside {
     backend: Arc<Backend>,
     warning: Option<String>,
     reliance: Option<Reliance>,
+    stopping: watch::Receiver<bool>,
 }
 
 impl Inside {
@@ -141,6 +146,9 @@ impl Inside {
         let session = session_id();
         if let Some(warning) = &self.warning {
             warn!(socket = self.name, peer = %peer, "{warning}");
+        }
+        if self.acceptor.protocol() == Protocol::Rpc {
+            return rpc::serve(self.hall(), stream, peer, place, session).await;
         }
         // The state of a login is larger than that of a session and gone when the session starts.
         let login = Box::pin(self.acceptor.accept(stream, peer.clone()));
@@ -166,6 +174,16 @@ impl Inside {
                 let links = self.acceptor.chain().links().len();
                 Decision::refused(&self.name, &session, &turned, links, start.elapsed()).record();
             }
+        }
+    }
+
+    fn hall(&self) -> Hall {
+        Hall {
+            name: self.name.as_str().into(),
+            acceptor: self.acceptor.clone(),
+            backend: Arc::clone(&self.backend),
+            reliance: self.reliance.clone(),
+            stopping: self.stopping.clone(),
         }
     }
 

@@ -10,6 +10,7 @@ pub mod drive;
 pub mod handover;
 mod inherit;
 mod listen;
+mod rpc;
 mod serve;
 mod trusting;
 

@@ -11,7 +11,7 @@ use super::{
     trusting::{Guard, Reliance, flush, keep},
 };
 use crate::{
-    config::{Accepts, Config, SocketConfig, TlsOptions},
+    config::{Accepts, Config, Protocol, SocketConfig, TlsOptions},
     error::ConfigError,
     proto::server::{CHECKS_AT_ONCE, Settings},
     transport::{
@@ -214,10 +214,11 @@ fn acceptor(
     if let Some(starttls) = socket.starttls {
         acceptor = acceptor.starting_tls(starttls);
     }
+    let spoken: &[&str] = if socket.protocol == Protocol::Rpc { &["h2"] } else { &[] };
     Ok(match socket.accepts {
         Accepts::Plain => acceptor,
-        Accepts::Tls => acceptor.requiring_tls(certificates.tls(&socket.tls)?),
-        Accepts::PlainAndTls => acceptor.offering_tls(certificates.tls(&socket.tls)?),
+        Accepts::Tls => acceptor.requiring_tls(certificates.tls(&socket.tls, spoken)?),
+        Accepts::PlainAndTls => acceptor.offering_tls(certificates.tls(&socket.tls, spoken)?),
     })
 }
 
@@ -228,7 +229,7 @@ struct Certificates<'a> {
 }
 
 impl Certificates<'_> {
-    fn tls(&mut self, options: &TlsOptions) -> Result<Arc<ServerTls>, ConfigError> {
+    fn tls(&mut self, options: &TlsOptions, spoken: &[&str]) -> Result<Arc<ServerTls>, ConfigError> {
         let oldest = if options.allow_tls12 { OldestVersion::Tls12 } else { OldestVersion::Tls13 };
         let key = match &options.certificate {
             Some(certificate) => {
@@ -237,7 +238,7 @@ impl Certificates<'_> {
             }
             None => self.own()?.certified_key(),
         };
-        ServerTls::new(key, oldest).map(Arc::new)
+        ServerTls::speaking(key, oldest, spoken).map(Arc::new)
     }
 
     fn own(&mut self) -> Result<&ServerIdentity, ConfigError> {

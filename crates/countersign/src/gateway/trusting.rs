@@ -56,6 +56,16 @@ impl Reliance {
         socket.trusts.then(|| Self { trust: trust.clone(), place })
     }
 
+    /// Where the certificates are kept.
+    pub(super) fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// The same, if it is open.
+    pub(super) fn store(&self) -> Option<&TrustStore> {
+        self.trust.store()
+    }
+
     /// Returns when a certificate is accepted here no more.
     pub(super) async fn lost(&self, certificate: [u8; 32]) {
         let Some(store) = self.trust.store() else { return };

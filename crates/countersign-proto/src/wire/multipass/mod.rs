@@ -18,7 +18,7 @@ pub use message::{
     AuthenticateReply, AuthenticateRequest, GetReply, GetRequest, Message, PingReply, PingRequest,
     RenewReply, RenewRequest, SetReply, SetRequest,
 };
-pub use status::{Code, Status};
+pub use status::{Code, Status, percent_encoded};
 pub use timeout::read_timeout;
 
 /// `:path` of the calls that are answered by the gateway.

@@ -146,8 +146,10 @@ impl Code {
     }
 }
 
-/// Everything but printable ASCII, and `%` itself, as `%XX` (doc/PROTOCOL-HTTP2.md of gRPC, Percent-Encoded).
-fn percent_encoded(text: &str) -> String {
+/// Text as headers of gRPC carry it: everything but printable ASCII, and `%` itself, as `%XX` (doc/PROTOCOL-HTTP2.md of
+/// gRPC, Percent-Encoded).
+#[must_use]
+pub fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -193,6 +193,27 @@ impl Acceptor {
         &self.chain
     }
 
+    /// Its limits.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What is spoken.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Completes TLS where the socket has it and the client starts it, within `handshake_timeout`.
+    pub(super) async fn secured(&self, stream: Stream, peer: Peer) -> Result<(Stream, Peer), Refusal> {
+        let mut patience = Patience::until(Instant::now() + self.settings.handshake_timeout);
+        self.secure(stream, peer, &mut patience).await
+    }
+
+    /// Asks the chain about a peer, which is said nothing. A chain that would have to ask it refuses.
+    pub(super) async fn judge(&self, peer: &Arc<Peer>) -> Result<Grant, Refusal> {
+        silent::judge(self, peer, Instant::now()).await
+    }
+
     /// Talks with a client that just connected, until it is let in or turned away.
     ///
     /// It takes at most `login_timeout` and the pause before a refusal (S-01, S-26). What the peer

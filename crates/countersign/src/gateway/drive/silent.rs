@@ -1,10 +1,10 @@
-//! The driver for `protocol=stream`: nothing is said, the transport's facts decide.
+//! The driver for `protocol=stream` and for calls: nothing is said, the transport's facts decide.
 
 use std::{sync::Arc, time::Instant};
 
 use super::{Acceptor, Admitted, Speech, Turned};
 use crate::{
-    Peer, Refusal,
+    Grant, Peer, Refusal,
     proto::{
         error::Reason,
         server::{Action, Conversation},
@@ -12,31 +12,35 @@ use crate::{
     transport::Stream,
 };
 
-/// Runs the chain without a word to the client; a chain that would have to ask refuses.
+/// Lets the client in by the transport's facts.
 pub(super) async fn drive(
     acceptor: &Acceptor,
     stream: Stream,
     peer: Arc<Peer>,
     start: Instant,
 ) -> Result<Admitted, Turned> {
-    let turned = |refusal| Turned { refusal, peer: Arc::clone(&peer), username: None };
+    match judge(acceptor, &peer, start).await {
+        Ok(grant) => Ok(Admitted { grant, stream, speech: Speech::Silent }),
+        Err(refusal) => Err(Turned { refusal, peer, username: None }),
+    }
+}
+
+/// Runs the chain without a word to the client; a chain that would have to ask refuses.
+pub(super) async fn judge(acceptor: &Acceptor, peer: &Arc<Peer>, start: Instant) -> Result<Grant, Refusal> {
     let mut settings = acceptor.settings;
     // Nobody listens for the difference: there is no answer to compare the time of.
     settings.refusal_delay = std::time::Duration::ZERO;
     let chain = Arc::clone(&acceptor.chain);
     let mut conversation =
-        Conversation::new(chain, Arc::clone(&peer), settings, super::packets::random, start);
+        Conversation::new(chain, Arc::clone(peer), settings, super::packets::random, start);
     conversation.begin_silent(start);
     loop {
         match conversation.poll() {
-            Some(Action::Accept(grant)) => return Ok(Admitted { grant, stream, speech: Speech::Silent }),
-            Some(Action::Refuse(refusal)) => return Err(turned(refusal)),
+            Some(Action::Accept(grant)) => return Ok(grant),
+            Some(Action::Refuse(refusal)) => return Err(refusal),
             Some(Action::Check(check)) => acceptor.run(&mut conversation, check).await,
             Some(Action::Challenge(_)) => {
-                return Err(turned(Refusal::new(
-                    Reason::NoCommonMechanism,
-                    "the chain asks on a silent wire",
-                )));
+                return Err(Refusal::new(Reason::NoCommonMechanism, "the chain asks on a silent wire"));
             }
             None => conversation.handle_timeout(Instant::now()),
         }

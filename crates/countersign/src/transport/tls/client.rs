@@ -41,7 +41,7 @@ pub enum Trust {
 }
 
 /// What a client needs to speak TLS to servers that it knows in one way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
     verified: bool,

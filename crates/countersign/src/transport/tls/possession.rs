@@ -90,6 +90,20 @@ pub(super) fn verify_tls12(
     if valid { Ok(HandshakeSignatureValid::assertion()) } else { Err(CertificateError::BadSignature.into()) }
 }
 
+/// Whether the key of `certificate` (DER), one of P-256, made `signature` (ASN.1) over the SHA-256 of `statement`.
+pub fn has_signed(certificate: &[u8], statement: &[u8], signature: &[u8]) -> bool {
+    let Some((algorithm, bits)) = public_key(certificate).and_then(algorithm_and_bits) else { return false };
+    let algorithms = super::provider().signature_verification_algorithms;
+    algorithms
+        .mapping
+        .iter()
+        .filter(|(scheme, _)| *scheme == SignatureScheme::ECDSA_NISTP256_SHA256)
+        .flat_map(|(_, candidates)| *candidates)
+        .filter(|candidate| candidate.public_key_alg_id().as_ref() == algorithm)
+        // The scheme of TLS 1.2 names the digest only: the key says whether it is of the curve.
+        .any(|candidate| candidate.verify_signature(&bits, statement, signature).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;

@@ -1,0 +1,417 @@
+//! Real calls over TLS at a gateway, with a daemon behind it.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper::{
+    HeaderMap,
+    body::{Bytes, Frame},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, sleep, timeout},
+};
+
+mod rig;
+
+use http_body_util::BodyExt as _;
+use rig::{Client, Feed, Rig, Seen, finish, headers, key};
+
+use crate::{
+    Secret,
+    proto::wire::multipass::{
+        AuthenticateRequest, Code, GetReply, GetRequest, PASSPHRASE_KEY, PingRequest, SetRequest, path,
+    },
+    transport::tls::Fingerprint,
+};
+
+const ECHO: &str = "/test.T/Echo";
+
+#[tokio::test]
+async fn s_019_strangers_are_refused_before_the_daemon_hears_of_them_and_told_the_way_in() {
+    let mut rig = Rig::new().await;
+    let mut owner = rig.connect(&key()).await;
+    assert_eq!(owner.unary(ECHO, b"first").await.data, b"first");
+    assert!(matches!(rig.sees().await, Seen::Call(..)));
+    let mut stranger = rig.connect(&key()).await;
+    for path in [ECHO, "/no.Such/Method", path::GET, path::SET] {
+        let refused = stranger.unary(path, b"").await;
+        assert_eq!(refused.code(), Code::Unauthenticated);
+        assert!(refused.status().message.contains("countersign authenticate"), "{refused:?}");
+        assert!(refused.trailers.is_empty(), "the status comes in the head");
+    }
+    let ping = stranger.call(path::PING, &PingRequest::default()).await.status();
+    assert_eq!((ping.code, ping.message.as_str()), (Code::Unauthenticated, ""));
+    let mut nobody = rig.connect_as(None).await;
+    let refused = nobody.unary(ECHO, b"").await.status();
+    assert_eq!(refused.code, Code::Unauthenticated);
+    assert!(refused.message.contains("no client certificate"), "{refused}");
+    assert!(rig.seen.try_recv().is_err(), "the daemon heard of a stranger");
+}
+
+#[tokio::test]
+async fn s_051_ping_and_authenticate_take_no_first_place() {
+    let rig = Rig::new().await;
+    let (one, other) = (key(), key());
+    let mut first = rig.connect(&one).await;
+    assert_eq!(first.call(path::PING, &PingRequest::default()).await.code(), Code::Unauthenticated);
+    let guess = AuthenticateRequest::new(Secret::new("guess"));
+    assert_eq!(first.call(path::AUTHENTICATE, &guess).await.code(), Code::FailedPrecondition);
+    assert!(rig.store().is_pristine());
+    let mut second = rig.connect(&other).await;
+    assert_eq!(second.unary(ECHO, b"x").await.code(), Code::Ok);
+    assert_eq!(first.unary(ECHO, b"x").await.code(), Code::Unauthenticated);
+    assert_eq!(second.call(path::PING, &PingRequest::default()).await.code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn s_082_who_is_there_is_told_by_the_gateway_alone() {
+    let mut rig = Rig::new().await;
+    let mut client = rig.connect(&key()).await;
+    let forged = headers(&[("countersign-user", "root"), ("countersign_uid", "0"), ("x-mine-bin", "AAEC")]);
+    let (feed, body) = Feed::later();
+    let sent = async {
+        feed.send(Frame::data(Bytes::from_static(b"hi"))).await.unwrap();
+        let trailers = headers(&[("countersign-user", "root"), ("x-last", "kept")]);
+        feed.send(Frame::trailers(trailers)).await.unwrap();
+        drop(feed);
+    };
+    let (ended, ()) = tokio::join!(client.send(ECHO, forged, body), sent);
+    let Seen::Call(uri, head) = rig.sees().await else { panic!("no call") };
+    assert_eq!(uri, "http://localhost/test.T/Echo");
+    let users: Vec<_> = head.get_all("countersign-user").iter().collect();
+    let entry = rig.store().entries().unwrap().remove(0);
+    assert_eq!(users, [entry.name.as_str()]);
+    assert_eq!(head["countersign-certificate"], entry.fingerprint.to_string());
+    assert_eq!(
+        (&head["countersign-proofs"], &head["countersign-transport"]),
+        ("certificate".parse().as_ref().unwrap(), "rpc".parse().as_ref().unwrap())
+    );
+    assert!(head["countersign-peer"].to_str().unwrap().starts_with("unix:uid="));
+    assert!(head.contains_key("countersign-session") && !head.contains_key("countersign_uid"));
+    assert_eq!((&head["x-mine-bin"], &head["te"]), (&"AAEC".parse().unwrap(), &"trailers".parse().unwrap()));
+    let Seen::Trailers(trailers) = rig.sees().await else { panic!("no trailers") };
+    assert_eq!(trailers, headers(&[("x-last", "kept")]));
+    assert_eq!(
+        (&ended.head["x-begin"], &ended.trailers["x-end-bin"]),
+        (&"here".parse().unwrap(), &"AAEC".parse().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn messages_pass_one_by_one_in_both_directions_before_either_side_ends() {
+    let rig = Rig::new().await;
+    let mut client = rig.connect(&key()).await;
+    let (feed, body) = Feed::later();
+    feed.send(Frame::data(Bytes::from_static(b"0"))).await.unwrap();
+    let mut response = client.start(ECHO, HeaderMap::new(), body).await.unwrap();
+    for round in 1..20_u8 {
+        let frame = timeout(Duration::from_secs(5), response.frame()).await.unwrap().unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap().len(), 1);
+        feed.send(Frame::data(Bytes::from(vec![round]))).await.unwrap();
+    }
+    drop(feed);
+    assert_eq!(finish(response).await.unwrap().code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn a_failure_of_the_daemon_arrives_as_it_is() {
+    let rig = Rig::new().await;
+    let mut client = rig.connect(&key()).await;
+    let failed = client.unary("/test.T/Fail", b"").await;
+    assert_eq!(failed.status().to_string(), "NOT_FOUND: no such");
+    assert_eq!(failed.head["grpc-status-details-bin"], "CAUS");
+}
+
+#[tokio::test]
+async fn a_call_that_the_client_gives_up_ends_at_the_daemon() {
+    let mut rig = Rig::new().await;
+    let mut client = rig.connect(&key()).await;
+    let given_up = timeout(Duration::from_millis(200), client.unary("/test.T/Hang", b"")).await;
+    assert!(given_up.is_err());
+    assert!(matches!(rig.sees().await, Seen::Call(..)));
+    assert!(matches!(rig.sees().await, Seen::Cancelled));
+    let (feed, body) = Feed::later();
+    feed.send(Frame::data(Bytes::from_static(b"x"))).await.unwrap();
+    let response = client.start(ECHO, HeaderMap::new(), body).await.unwrap();
+    assert!(matches!(rig.sees().await, Seen::Call(..)));
+    drop(response);
+    drop(feed);
+    assert_eq!(client.unary(ECHO, b"y").await.data, b"y", "the connection goes on");
+}
+
+#[tokio::test]
+async fn s_086_sixteen_megabytes_pass_and_a_client_that_does_not_read_stops_the_daemon() {
+    let rig = Rig::new().await;
+    let mut client = rig.connect(&key()).await;
+    let large: Vec<u8> = (0..16_usize << 20).map(|at| (at % 251) as u8).collect();
+    let ended = client.unary(ECHO, &large).await;
+    assert!(ended.data == large && ended.code() == Code::Ok);
+    let (feed, body) = Feed::later();
+    let _unread = client.start(ECHO, HeaderMap::new(), body).await.unwrap();
+    let piece = Bytes::from(vec![0; 64 << 10]);
+    let mut taken = 0;
+    while timeout(Duration::from_millis(300), feed.send(Frame::data(piece.clone()))).await.is_ok() {
+        taken += piece.len();
+        assert!(taken < 16 << 20, "nothing stops the sender");
+    }
+    assert_eq!(client.unary(ECHO, b"y").await.data, b"y", "other calls go on");
+}
+
+#[tokio::test]
+async fn five_hundred_calls_at_once_share_one_connection_to_the_daemon() {
+    let rig = Rig::new().await;
+    let key = key();
+    assert_eq!(rig.connect(&key).await.unary(ECHO, b"").await.code(), Code::Ok);
+    let client = rig.connect(&key).await;
+    let mut calls = tokio::task::JoinSet::new();
+    let gate = Arc::new(tokio::sync::Barrier::new(500));
+    for number in 0..500_u32 {
+        let (sender, gate) = (client.sender.clone(), Arc::clone(&gate));
+        calls.spawn(async move {
+            let mut client = Client { sender, connection: tokio::spawn(async { true }) };
+            let (feed, body) = Feed::later();
+            feed.send(Frame::data(Bytes::from(number.to_be_bytes().to_vec()))).await.unwrap();
+            let response = client.start(ECHO, HeaderMap::new(), body).await.unwrap();
+            // All of them are open now.
+            timeout(Duration::from_secs(20), gate.wait()).await.unwrap();
+            drop(feed);
+            let ended = finish(response).await.unwrap();
+            assert_eq!(
+                (ended.data, ended.trailers["grpc-status"].as_bytes()),
+                (number.to_be_bytes().to_vec(), &b"0"[..])
+            );
+        });
+    }
+    calls.join_all().await;
+}
+
+#[tokio::test]
+async fn a_passphrase_lets_strangers_in_with_multipass_s_codes() {
+    let mut rig = Rig::new().await;
+    let mut owner = rig.connect(&key()).await;
+    let get = GetRequest::new(PASSPHRASE_KEY);
+    let reply = owner.call(path::GET, &get).await;
+    assert_eq!((reply.code(), reply.message::<GetReply>().value.as_str()), (Code::Ok, ""));
+    let set = |value: &str| SetRequest::new(PASSPHRASE_KEY, Secret::new(value));
+    assert_eq!(owner.call(path::SET, &set("therewillbesecrets")).await.code(), Code::Ok);
+    assert_eq!(owner.call(path::GET, &get).await.message::<GetReply>().value, "true");
+    let mut stranger = rig.connect(&key()).await;
+    assert_eq!(stranger.call(path::SET, &set("mine")).await.code(), Code::Unauthenticated);
+    let authenticate = |text: &str| AuthenticateRequest::new(Secret::new(text));
+    for wrong in ["therewillbesecret", "therewillbesecrets\0", ""] {
+        let refused = stranger.call(path::AUTHENTICATE, &authenticate(wrong)).await;
+        assert_eq!(refused.code(), Code::InvalidArgument, "{wrong:?}: {refused:?}");
+    }
+    assert_eq!(stranger.unary(ECHO, b"x").await.code(), Code::Unauthenticated);
+    assert_eq!(stranger.call(path::AUTHENTICATE, &authenticate("therewillbesecrets")).await.code(), Code::Ok);
+    // The connection that was refused works from this moment on.
+    assert_eq!(stranger.unary(ECHO, b"x").await.data, b"x");
+    assert_eq!(owner.call(path::SET, &set("")).await.code(), Code::Ok);
+    assert_eq!(owner.call(path::GET, &get).await.message::<GetReply>().value, "");
+    let mut late = rig.connect(&key()).await;
+    assert_eq!(late.call(path::AUTHENTICATE, &authenticate("")).await.code(), Code::FailedPrecondition);
+    assert_eq!(rig.store().entries().unwrap().len(), 2);
+    while let Ok(seen) = rig.seen.try_recv() {
+        assert!(matches!(&seen, Seen::Call(uri, _) if uri.ends_with(ECHO)), "the daemon heard {seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn settings_of_the_daemon_pass_with_what_was_read_of_them() {
+    let mut rig = Rig::new().await;
+    let mut client = rig.connect(&key()).await;
+    let message =
+        crate::proto::wire::multipass::framed(&SetRequest::new("local.driver", Secret::new("qemu")));
+    let (feed, body) = Feed::later();
+    let bytes = message.expose().to_vec();
+    let sent = async {
+        for byte in bytes.iter().chain(b"more") {
+            feed.send(Frame::data(Bytes::copy_from_slice(&[*byte]))).await.unwrap();
+        }
+        drop(feed);
+    };
+    let (ended, ()) = tokio::join!(client.send(path::SET, HeaderMap::new(), body), sent);
+    assert_eq!((ended.code(), ended.data), (Code::Ok, [&bytes[..], b"more"].concat()));
+    let Seen::Call(uri, _) = rig.sees().await else { panic!("no call") };
+    assert_eq!(uri, "http://localhost/multipass.Rpc/set");
+    assert_eq!(client.call(path::GET, &GetRequest::new("local.driver")).await.code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn s_040_a_certificate_that_is_taken_back_ends_its_calls_at_once_and_the_next_are_refused() {
+    let mut rig = Rig::new().await;
+    let mut client = rig.connect(&key()).await;
+    let (feed, body) = Feed::later();
+    feed.send(Frame::data(Bytes::from_static(b"x"))).await.unwrap();
+    let mut response = client.start(ECHO, HeaderMap::new(), body).await.unwrap();
+    assert!(response.frame().await.unwrap().is_ok());
+    let mut other = Client { sender: client.sender.clone(), connection: tokio::spawn(async { true }) };
+    let waiting = tokio::spawn(async move { other.unary("/test.T/Hang", b"").await });
+    sleep(Duration::from_millis(200)).await;
+    let fingerprint: Fingerprint = rig.store().entries().unwrap()[0].fingerprint;
+    let start = Instant::now();
+    rig.store().revoke(&fingerprint, "lost").unwrap();
+    let ended = finish(response).await.unwrap();
+    assert_eq!(ended.code(), Code::Unauthenticated);
+    assert_eq!(waiting.await.unwrap().code(), Code::Unauthenticated);
+    assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+    let next = client.unary(ECHO, b"").await.status();
+    assert!(next.code == Code::Unauthenticated && next.message.contains("taken back"), "{next}");
+    rig.store().amend(&fingerprint, |entry| entry.revoked = None).unwrap();
+    assert_eq!(client.unary(ECHO, b"back").await.data, b"back");
+    drop(feed);
+    assert!(matches!(rig.sees().await, Seen::Call(..)));
+}
+
+#[tokio::test]
+async fn s_086_a_daemon_that_is_down_is_told_in_one_text_and_found_again() {
+    let mut rig = Rig::new().await;
+    let mut client = rig.connect(&key()).await;
+    assert_eq!(client.unary(ECHO, b"").await.code(), Code::Ok);
+    rig.stop_daemon().await;
+    let start = Instant::now();
+    let down = client.unary(ECHO, b"").await.status();
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert_eq!(down.to_string(), "UNAVAILABLE: the service is not available, try again later");
+    rig.start_daemon();
+    assert_eq!(client.unary(ECHO, b"again").await.data, b"again");
+    rig.stop_daemon().await;
+    rig.start_daemon();
+    assert_eq!(client.unary(ECHO, b"anew").await.data, b"anew");
+}
+
+#[tokio::test]
+async fn s_019_a_message_is_judged_by_its_head() {
+    let rig = Rig::new().await;
+    let mut owner = rig.connect(&key()).await;
+    assert_eq!(owner.unary(ECHO, b"").await.code(), Code::Ok);
+    let mut stranger = rig.connect(&key()).await;
+    for (head, code) in [
+        (&[0, 0xff, 0xff, 0xff, 0xff][..], Code::ResourceExhausted),
+        (&[0, 0, 1, 0, 1], Code::ResourceExhausted),
+        (&[1, 0, 0, 0, 1], Code::Unimplemented),
+        (&[7, 0, 0, 0, 1], Code::InvalidArgument),
+        (&[0, 0, 0, 0, 1, 0xff], Code::InvalidArgument),
+    ] {
+        for (client, path) in [(&mut stranger, path::AUTHENTICATE), (&mut owner, path::SET)] {
+            let (feed, body) = Feed::later();
+            feed.send(Frame::data(Bytes::copy_from_slice(head))).await.unwrap();
+            let call = client.send(path, HeaderMap::new(), body);
+            assert_eq!(timeout(Duration::from_secs(1), call).await.unwrap().code(), code, "{head:?}");
+        }
+    }
+    assert_eq!(stranger.unary(path::AUTHENTICATE, b"").await.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn s_001_a_call_without_its_message_ends_at_the_deadline() {
+    let rig = Rig::with(&["handshake-timeout=1s", "login-timeout=2s"]).await;
+    assert_eq!(rig.connect(&key()).await.unary(ECHO, b"").await.code(), Code::Ok);
+    let start = Instant::now();
+    let mut slow = rig.connect(&key()).await;
+    let (feed, body) = Feed::later();
+    feed.send(Frame::data(Bytes::from_static(b"\0\0\0\0\x05x"))).await.unwrap();
+    let late = slow.start(path::AUTHENTICATE, HeaderMap::new(), body).await;
+    if let Ok(response) = late {
+        assert_eq!(finish(response).await.unwrap().code(), Code::DeadlineExceeded);
+    }
+    drop(feed);
+    let _ = slow.connection.await;
+    assert!((900..2500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    // One that says nothing, and one whose calls are never accepted.
+    let start = Instant::now();
+    let silent = rig.connect(&key()).await;
+    let mut refused = rig.connect(&key()).await;
+    assert_eq!(refused.unary(ECHO, b"").await.code(), Code::Unauthenticated);
+    let _ = silent.connection.await;
+    assert!((900..1900).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    let _ = refused.connection.await;
+    assert!((1900..3500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn s_019_floods_and_bombs_end_the_connection_and_nothing_else() {
+    let rig = Rig::new().await;
+    let owner = key();
+    let mut owner = rig.connect(&owner).await;
+    assert_eq!(owner.unary(ECHO, b"").await.code(), Code::Ok);
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&[a, b, c, kind, flags][..], &stream.to_be_bytes(), payload].concat()
+    };
+    // POST https / with an authority of one letter (RFC 7541, static table).
+    let head = b"\x83\x87\x84\x41\x01x";
+    let streams = || (1..4000_u32).step_by(2);
+    let reset: Vec<u8> = streams()
+        .flat_map(|stream| [frame(1, 4, stream, head), frame(3, 0, stream, &[0, 0, 0, 8])].concat())
+        .collect();
+    // One field of 200 bytes that the table keeps, named again and again: 15 KB a KB.
+    let field = [&[0x40, 1, b'x', 0x7f, 73][..], &[b'y'; 200]].concat();
+    let bomb = frame(1, 4, 1, &[&head[..], &field, &[0xbe; 8000]].concat());
+    let unending: Vec<u8> = std::iter::once(frame(1, 0, 1, head))
+        .chain((0..2000).map(|_| frame(9, 0, 1, &field)))
+        .flatten()
+        .collect();
+    let attacks = [
+        ("rapid reset", reset),
+        ("pings", frame(6, 0, 0, &[0; 8]).repeat(2000)),
+        ("settings", frame(4, 0, 0, &[]).repeat(2000)),
+        ("priorities", frame(2, 0, 1, &[0, 0, 0, 3, 0]).repeat(2000)),
+        ("empty data", [frame(1, 4, 1, head), frame(0, 0, 1, &[]).repeat(2000)].concat()),
+        ("continuation", unending),
+    ];
+    for (name, attack) in attacks {
+        let mut stream = rig.secured(Some(&key())).await;
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+        let (mut read, mut write) = tokio::io::split(stream);
+        let writing = tokio::spawn(async move {
+            let _ = write.write_all(&attack).await;
+            let _ = write.flush().await;
+            std::future::pending::<()>().await;
+        });
+        let closed = timeout(Duration::from_secs(5), async {
+            let mut sink = [0; 4096];
+            while read.read(&mut sink).await.is_ok_and(|length| length > 0) {}
+        });
+        assert!(closed.await.is_ok(), "{name} goes on");
+        writing.abort();
+    }
+    // Too many headers are refused; a small head in one frame, so nothing is lost by reading it.
+    let mut stream = rig.secured(Some(&key())).await;
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    stream.write_all(&[frame(4, 0, 0, &[]), bomb].concat()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let length = timeout(Duration::from_secs(5), stream.read(&mut answer)).await.unwrap().unwrap();
+    assert!(length > 0, "it is answered or reset, and decoded no further");
+    assert_eq!(owner.unary(ECHO, b"fine").await.data, b"fine");
+}
+
+#[tokio::test]
+async fn s_097_a_gateway_that_ends_lets_calls_finish_and_takes_no_new_ones() {
+    let mut rig = Rig::new().await;
+    let mut client = rig.connect(&key()).await;
+    let (feed, body) = Feed::later();
+    feed.send(Frame::data(Bytes::from_static(b"x"))).await.unwrap();
+    let mut response = client.start(ECHO, HeaderMap::new(), body).await.unwrap();
+    assert!(response.frame().await.unwrap().is_ok());
+    let finishing = tokio::spawn(async move {
+        sleep(Duration::from_millis(300)).await;
+        drop(feed);
+        finish(response).await.unwrap().code()
+    });
+    rig.stop().await;
+    assert_eq!(finishing.await.unwrap(), Code::Ok);
+    assert!(client.connection.await.unwrap(), "it ended in order");
+}
+
+#[tokio::test]
+async fn a_socket_without_a_daemon_says_so_and_a_chain_without_certificates_takes_none() {
+    let rig = Rig::with(&["auth=none"]).await;
+    let mut client = rig.connect_as(None).await;
+    assert_eq!(client.unary(ECHO, b"x").await.data, b"x");
+    let guess = AuthenticateRequest::new(Secret::new("x"));
+    assert_eq!(client.call(path::AUTHENTICATE, &guess).await.code(), Code::FailedPrecondition);
+    let get = GetRequest::new(PASSPHRASE_KEY);
+    assert_eq!(client.call(path::GET, &get).await.code(), Code::FailedPrecondition);
+}
