@@ -2,6 +2,8 @@
 
 use std::{env, net::SocketAddr, path::PathBuf, process::Command};
 
+use nix::sys::signal::Signal;
+
 use crate::{
     Place,
     process::{Daemon, program},
@@ -23,7 +25,11 @@ impl Gateway {
 
     /// The same; `adjust` may change the command, for example add an environment variable.
     pub fn start_with<S: AsRef<str>>(arguments: &[S], adjust: impl FnOnce(&mut Command)) -> Self {
-        let place = Place::new();
+        Self::start_in(Place::new(), arguments, adjust)
+    }
+
+    /// The same in a folder of an earlier gateway, with the state that it [left](Self::stop).
+    pub fn start_in<S: AsRef<str>>(place: Place, arguments: &[S], adjust: impl FnOnce(&mut Command)) -> Self {
         let mut command = program(binary().to_str().expect("a UTF-8 target folder"));
         command.arg("serve").arg("--state-dir").arg(place.path("state"));
         command.args(arguments.iter().map(AsRef::as_ref));
@@ -49,6 +55,28 @@ impl Gateway {
     pub fn tcp(&self) -> SocketAddr {
         let found = self.addresses.iter().find_map(|address| address.strip_prefix("tcp:")?.parse().ok());
         found.unwrap_or_else(|| panic!("no TCP socket among {:?}", self.addresses))
+    }
+
+    /// Ends the gateway in good order and keeps its folder.
+    #[must_use]
+    pub fn stop(self) -> Place {
+        drop(self.daemon);
+        self.place
+    }
+
+    /// Kills the gateway, if it still lives, and keeps its folder.
+    #[must_use]
+    pub fn kill(self) -> Place {
+        if self.daemon.ended().is_none() {
+            self.daemon.signal(Signal::SIGKILL);
+        }
+        self.stop()
+    }
+
+    /// The certificate that vouches for the gateway's own.
+    #[must_use]
+    pub fn root(&self) -> String {
+        self.place.text("state/tls/root.crt")
     }
 
     /// Everything the gateway has printed.
