@@ -47,6 +47,10 @@ pub(super) struct Reached {
     pub(super) tls: Option<TlsFacts>,
     /// SHA-256 of the certificate that we showed.
     pub(super) shown: Option<Fingerprint>,
+    /// What the server chose of what we speak (ALPN).
+    pub(super) protocol: Option<Vec<u8>>,
+    /// The `tls-exporter` channel binding, with TLS 1.3.
+    pub(super) channel_binding: Option<Arc<[u8]>>,
 }
 
 /// What is needed to reach servers.
@@ -55,9 +59,16 @@ pub(super) struct Dial<'a> {
     pub(super) trust: &'a ServerTrust,
     pub(super) shows: Option<&'a Shows>,
     pub(super) person: &'a Arc<dyn Person>,
+    /// Application protocols, best first; none are named where there are none.
+    pub(super) protocols: &'a [&'a str],
 }
 
-impl Dial<'_> {
+impl<'a> Dial<'a> {
+    /// The same, naming these application protocols (ALPN).
+    pub(super) fn speaking(self, protocols: &'a [&'a str]) -> Self {
+        Self { protocols, ..self }
+    }
+
     /// Connects, and shakes hands where the address asks for TLS.
     pub(super) async fn reach(&self) -> Result<Reached, ConnectError> {
         if self.uri.tls {
@@ -66,7 +77,16 @@ impl Dial<'_> {
         let stream = self.connect().await?;
         let confidential = !matches!(self.uri.address, Address::Tcp { .. });
         let verified = is_answered_by_us(&stream);
-        Ok(Reached { stream, confidential, verified, fingerprint: None, tls: None, shown: None })
+        Ok(Reached {
+            stream,
+            confidential,
+            verified,
+            fingerprint: None,
+            tls: None,
+            shown: None,
+            protocol: None,
+            channel_binding: None,
+        })
     }
 
     /// Our certificate tells who we are: only a server that is known sees it. One that has yet to
@@ -142,7 +162,7 @@ impl Dial<'_> {
         shows: Option<&Shows>,
     ) -> Result<Reached, Handshake> {
         let mut tls = match ClientTls::new(trust, None, OldestVersion::default()) {
-            Ok(tls) => tls,
+            Ok(tls) => tls.speaking(self.protocols),
             // A system without authorities vouches for nobody, which is no reason to give up.
             Err(error) if *trust == Trust::SystemRoots => {
                 return Err(Handshake::Untrusted(self.unverified(error.to_string())));
@@ -230,9 +250,16 @@ impl Dial<'_> {
 impl Reached {
     /// A server that was judged, inside TLS.
     fn by(connected: Connected, shown: Option<Fingerprint>) -> Self {
-        let (fingerprint, tls) = (connected.key_fingerprint(), Some(connected.facts().clone()));
-        let stream = connected.into_stream_of_judged_server();
-        Self { stream, confidential: true, verified: true, fingerprint, tls, shown }
+        Self {
+            confidential: true,
+            verified: true,
+            fingerprint: connected.key_fingerprint(),
+            tls: Some(connected.facts().clone()),
+            shown,
+            protocol: connected.protocol().map(<[u8]>::to_vec),
+            channel_binding: connected.channel_binding().cloned(),
+            stream: connected.into_stream_of_judged_server(),
+        }
     }
 }
 

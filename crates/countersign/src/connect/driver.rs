@@ -248,9 +248,9 @@ impl Connector {
         Ok(())
     }
 
-    fn dial(&self) -> Dial<'_> {
+    pub(super) fn dial(&self) -> Dial<'_> {
         let Self { uri, trust, person, .. } = self;
-        Dial { uri, trust, shows: self.shows.as_ref(), person }
+        Dial { uri, trust, shows: self.shows.as_ref(), person, protocols: &[] }
     }
 
     fn conversation(&self, reached: &Reached, responders: Arc<[Responder]>) -> Conversation {
@@ -262,7 +262,7 @@ impl Connector {
     }
 
     fn connected(&self, reached: Reached, welcomed: Welcomed, encoder: Encoder) -> Connected {
-        let Reached { mut stream, confidential, verified, fingerprint, tls, shown } = reached;
+        let Reached { mut stream, confidential, verified, fingerprint, tls, shown, .. } = reached;
         let Welcomed { hello, answered, packet, rest } = welcomed;
         let says = |name| hello.caps().find(name);
         let countersign = says(COUNTERSIGN).and_then(|version| version.to_text()).map(|text| quotable(&text));

@@ -8,6 +8,7 @@
 //! | `known_servers` | [`KnownServers`]: who was accepted at first contact |
 //! | `identity` | [`OwnIdentity`]: the key and certificate of whoever connects |
 //! | `login` | the conversation over a stream, in packets |
+//! | `rpc` | [`Calls`]: having a certificate accepted, and what lets others in |
 //! | `relay` | [`pass`], [`relay()`] and [`Door`]: what follows a login |
 //! | `info` | what a server says, as lines or JSON |
 //! | `person` | who is told and asked |
@@ -23,6 +24,7 @@ mod known_servers;
 mod login;
 mod person;
 mod relay;
+mod rpc;
 #[cfg(test)]
 mod tests;
 mod uri;
@@ -34,4 +36,5 @@ pub use identity::{ClientIdentity, OwnIdentity};
 pub use known_servers::KnownServers;
 pub use person::{FirstContact, Nobody, Person};
 pub use relay::{Door, pass, relay};
+pub use rpc::Calls;
 pub use uri::Uri;

@@ -76,6 +76,33 @@ impl Uri {
         Self { tls, ..Self::local(address) }
     }
 
+    /// Reads the address of a server that takes calls, as Multipass spells it (`unix:PATH`, `HOST:PORT`), as
+    /// a `rpc:` address, or as any other. Calls are made inside TLS, also on Unix sockets.
+    ///
+    /// # Errors
+    /// It is no address, or one in the clear.
+    pub fn for_calls(text: &str) -> Result<Self, ConfigError> {
+        let text = text.trim();
+        let head = text.get(..RPC.len()).filter(|head| head.eq_ignore_ascii_case(RPC));
+        let uri: Self = match head.and_then(|head| text.get(head.len()..)) {
+            Some(rest) => match rest.split_at_checked("+unix:".len()) {
+                Some((plus, path)) if plus.eq_ignore_ascii_case("+unix:") => {
+                    format!("tls+unix:{path}").parse()?
+                }
+                _ if rest.starts_with(':') => Self::network(rest.trim_start_matches(':'), true, RPC_PORT)?,
+                _ => text.parse()?,
+            },
+            None if is_host_and_port(text) => Self::network(text, true, RPC_PORT)?,
+            None => text.parse()?,
+        };
+        match uri.address {
+            Address::Tcp { .. } if !uri.tls => {
+                Err(wrong("calls are made inside TLS", "write rpc://HOST:PORT or tls://HOST:PORT"))
+            }
+            _ => Ok(Self { tls: true, ..uri }),
+        }
+    }
+
     /// Whether the bytes leave this machine.
     pub fn is_remote(&self) -> bool {
         match &self.address {
@@ -243,6 +270,19 @@ const SCHEMES: &[(&str, Scheme)] = &[
 /// Words that mean something that this build does not connect to.
 const UNAVAILABLE: &[&str] = &["named-pipe", "quic", "rfb", "rpc", "ssh", "vnc", "vsock", "ws", "wss"];
 
+const RPC: &str = "rpc";
+
+/// Multipass's port.
+const RPC_PORT: u16 = 50051;
+
+/// `localhost:50051`, `[::1]:50051`: no scheme, and a port of digits.
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    digits && !host.is_empty() && !host.contains(['/', '@', '+']) && (bracketed || !host.contains(':'))
+}
+
 /// The scheme, and what follows its `:`; the old form with `/` in place of `://` too.
 fn split_scheme(text: &str) -> Result<(Scheme, &str), ConfigError> {
     let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '+' && c != '-');
@@ -314,6 +354,10 @@ fn foreign_option() -> ConfigError {
 }
 
 fn unavailable(scheme: &str) -> ConfigError {
+    if scheme == RPC {
+        let fix = "log in at the server's tls:// address, or use authenticate, get or set";
+        return wrong("rpc: is for calls, not for logins", fix);
+    }
     wrong(
         format!("{scheme}: is not available in this build"),
         "use tcp://HOST:PORT, tls://HOST:PORT or unix:/PATH",
@@ -472,7 +516,7 @@ mod tests {
 
     #[test]
     fn words_that_are_known_and_not_available_say_so() {
-        for scheme in UNAVAILABLE {
+        for scheme in UNAVAILABLE.iter().filter(|scheme| **scheme != RPC) {
             let error = format!("{scheme}://host").parse::<Uri>().unwrap_err();
             assert_eq!(error.to_string(), format!("address: {scheme}: is not available in this build"));
         }
@@ -480,6 +524,46 @@ mod tests {
             assert!(display.parse::<Uri>().unwrap_err().to_string().contains("displays"), "{display}");
         }
         assert_eq!("tpc://host".parse::<Uri>().unwrap_err().fix(), "did you mean `tcp`?");
+    }
+
+    #[test]
+    fn calls_go_to_the_addresses_of_multipass_and_never_in_the_clear() {
+        for (text, address) in [
+            ("unix:/run/multipass_socket", "tls+unix:/run/multipass_socket"),
+            ("/run/multipass_socket", "tls+unix:/run/multipass_socket"),
+            ("@name", "tls+unix:@name"),
+            ("localhost:50051", "tls://localhost:50051"),
+            ("unixbox:1", "tls://unixbox:1"),
+            ("192.0.2.1:1", "tls://192.0.2.1:1"),
+            ("[::1]:50051", "tls://[::1]:50051"),
+            ("rpc://host", "tls://host:50051"),
+            ("RPC://alice@host:1/", "tls://host:1"),
+            ("rpc+unix:/run/s", "tls+unix:/run/s"),
+            ("tls://host", "tls://host:443"),
+            ("tls+unix:/run/s", "tls+unix:/run/s"),
+        ] {
+            let uri = Uri::for_calls(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(uri.to_string(), address, "{text}");
+        }
+        // A host whose name begins with `unix` is a host.
+        assert!(matches!(Uri::for_calls("unixbox:1").unwrap().address, Address::Tcp { .. }));
+        for bad in [
+            "",
+            "host",
+            "host:",
+            "host:x",
+            "tcp://host:1",
+            "ws://host",
+            "rpc:",
+            "rpc+unix:",
+            "é",
+            "rp",
+            "rpcé:1x",
+        ] {
+            assert!(Uri::for_calls(bad).is_err(), "{bad}");
+        }
+        let error = "rpc://host:1".parse::<Uri>().unwrap_err();
+        assert!(error.fix().contains("authenticate"), "{error}");
     }
 
     #[test]

@@ -112,6 +112,7 @@ impl ClientTls {
         let channel_binding = channel_binding(connection, |space| {
             connection.export_keying_material(space, EXPORTER_LABEL, Some(b""))
         });
+        let protocol = connection.alpn_protocol().map(<[u8]>::to_vec);
         let stream = Stream::new(Wire::TlsClient(Box::new(tls)));
         Ok(Connected {
             stream,
@@ -120,6 +121,7 @@ impl ClientTls {
             key_fingerprint,
             facts,
             channel_binding,
+            protocol,
         })
     }
 }
@@ -144,6 +146,7 @@ pub struct Connected {
     key_fingerprint: Option<Fingerprint>,
     facts: TlsFacts,
     channel_binding: Option<Arc<[u8]>>,
+    protocol: Option<Vec<u8>>,
 }
 
 impl Connected {
@@ -170,6 +173,11 @@ impl Connected {
     /// The `tls-exporter` channel binding (RFC 9266), with TLS 1.3.
     pub fn channel_binding(&self) -> Option<&Arc<[u8]>> {
         self.channel_binding.as_ref()
+    }
+
+    /// The application protocol that the server chose (ALPN); `None` if it looks at none.
+    pub fn protocol(&self) -> Option<&[u8]> {
+        self.protocol.as_deref()
     }
 
     /// The stream to a server that is known.
