@@ -264,6 +264,17 @@ impl TrustStore {
         Ok(())
     }
 
+    /// Accepts many certificates because the owner says so: all of them, or none.
+    ///
+    /// # Errors
+    /// They cannot be kept.
+    pub fn add_all(&self, many: Vec<(Entry, Vec<u8>)>) -> Result<(), TrustError> {
+        let _one_at_a_time = self.changing.lock();
+        let _ = self.store.apply(&Change::AdmitAll(&many))?;
+        many.into_iter().for_each(|(entry, _)| self.put(entry));
+        Ok(())
+    }
+
     /// Changes an entry: its name, scope, end, or that it was taken back. Its sessions learn of it.
     ///
     /// # Errors

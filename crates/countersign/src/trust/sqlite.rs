@@ -186,11 +186,13 @@ fn make(step: &Transaction<'_>, change: &Change<'_>) -> Result<Applied, rusqlite
             if !use_up(step, entry, by)? {
                 return Ok(Applied::Overtaken);
             }
-            let is_new = !exists(step, &entry.fingerprint)?;
-            write_entry(step, entry)?;
-            let keep = "INSERT OR REPLACE INTO documents (fingerprint, der) VALUES (?1, ?2)";
-            step.execute(keep, params![entry.fingerprint.0, certificate])?;
-            step.execute("UPDATE meta SET initialised = 1, certificates = certificates + ?1", [is_new])?
+            accept(step, entry, certificate)?
+        }
+        Change::AdmitAll(many) => {
+            for (entry, certificate) in *many {
+                accept(step, entry, certificate)?;
+            }
+            1
         }
         Change::Amend(entry) => match exists(step, &entry.fingerprint)? {
             true => write_entry(step, entry)?,
@@ -261,9 +263,16 @@ fn use_up(step: &Transaction<'_>, entry: &Entry, by: &Admission<'_>) -> Result<b
     Ok(changed > 0)
 }
 
+fn accept(step: &Transaction<'_>, entry: &Entry, certificate: &[u8]) -> Result<usize, rusqlite::Error> {
+    let is_new = !exists(step, &entry.fingerprint)?;
+    write_entry(step, entry)?;
+    step.prepare_cached("INSERT OR REPLACE INTO documents (fingerprint, der) VALUES (?1, ?2)")?
+        .execute(params![entry.fingerprint.0, certificate])?;
+    step.prepare_cached("UPDATE meta SET initialised = 1, certificates = certificates + ?1")?.execute([is_new])
+}
+
 fn exists(step: &Transaction<'_>, fingerprint: &Fingerprint) -> Result<bool, rusqlite::Error> {
-    let sql = "SELECT 1 FROM certificates WHERE fingerprint = ?1";
-    Ok(step.query_row(sql, [fingerprint.0], |_| Ok(())).optional()?.is_some())
+    step.prepare_cached("SELECT 1 FROM certificates WHERE fingerprint = ?1")?.exists([fingerprint.0])
 }
 
 fn write_entry(step: &Transaction<'_>, entry: &Entry) -> Result<usize, rusqlite::Error> {

@@ -63,6 +63,8 @@ pub enum Change<'a> {
         /// What must hold for it, and is used up by it.
         by: Admission<'a>,
     },
+    /// Accepts many certificates, whole or not at all, because the owner says so.
+    AdmitAll(&'a [(Entry, Vec<u8>)]),
     /// Replaces an entry that is there.
     Amend(&'a Entry),
     /// Forgets an entry as if it had never been. The first place stays taken.
@@ -192,6 +194,9 @@ pub(super) mod tests {
         assert_eq!(store.certificate(&changed.fingerprint).unwrap(), Some(vec![1; 400]));
         assert_eq!(store.entry(&Fingerprint([99; 32])).unwrap(), None);
         assert_eq!(store.certificate(&Fingerprint([99; 32])).unwrap(), None);
+        let many: Vec<(Entry, Vec<u8>)> = (3..6).map(|byte| (entry(byte), vec![byte])).collect();
+        assert_eq!(store.apply(&Change::AdmitAll(&many)).unwrap(), Applied::Made);
+        assert_eq!(all(&*store).0, [changed, entry(2), entry(3), entry(4), entry(5)]);
     }
 
     fn passphrases_and_invitations_are_used_up(open: &dyn Fn() -> Box<dyn Store>) {
