@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::{
     Crowd, Place,
     audit::{self, Decision},
-    drive::{Acceptor, Admitted, Speech, Turned, XpraClient},
+    drive::{Acceptor, Admitted, Met, Speech, Turned, XpraClient},
     handover::{self, Control, Ended},
     rpc::{self, Hall},
     trusting::{Guard, Reliance},
@@ -151,7 +151,7 @@ impl Inside {
             return rpc::serve(self.hall(), stream, peer, place, session).await;
         }
         // The state of a login is larger than that of a session and gone when the session starts.
-        let login = Box::pin(self.acceptor.accept(stream, peer.clone()));
+        let login = Box::pin(self.acceptor.meet(stream, peer.clone()));
         let admitted = tokio::select! {
             biased;
             admitted = login => admitted,
@@ -160,9 +160,12 @@ impl Inside {
                 Err(Turned { refusal, peer: Arc::new(peer), username: None })
             }
         };
-        drop(place);
         match admitted {
-            Ok(admitted) => {
+            Ok(Met::Enrolling(stream, peer)) => {
+                rpc::enrol(self.hall(), stream, peer, place, session, start).await;
+            }
+            Ok(Met::Admitted(admitted)) => {
+                drop(place);
                 Decision::accepted(&self.name, &session, &admitted.grant, start.elapsed()).record();
                 let since = Instant::now();
                 let ended = self.hand_over(admitted, &session).await;

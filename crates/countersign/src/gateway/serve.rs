@@ -214,11 +214,10 @@ fn acceptor(
     if let Some(starttls) = socket.starttls {
         acceptor = acceptor.starting_tls(starttls);
     }
-    let spoken: &[&str] = if socket.protocol == Protocol::Rpc { &["h2"] } else { &[] };
     Ok(match socket.accepts {
         Accepts::Plain => acceptor,
-        Accepts::Tls => acceptor.requiring_tls(certificates.tls(&socket.tls, spoken)?),
-        Accepts::PlainAndTls => acceptor.offering_tls(certificates.tls(&socket.tls, spoken)?),
+        Accepts::Tls => acceptor.requiring_tls(certificates.tls(socket)?),
+        Accepts::PlainAndTls => acceptor.offering_tls(certificates.tls(socket)?),
     })
 }
 
@@ -229,16 +228,23 @@ struct Certificates<'a> {
 }
 
 impl Certificates<'_> {
-    fn tls(&mut self, options: &TlsOptions, spoken: &[&str]) -> Result<Arc<ServerTls>, ConfigError> {
-        let oldest = if options.allow_tls12 { OldestVersion::Tls12 } else { OldestVersion::Tls13 };
-        let key = match &options.certificate {
+    fn tls(&mut self, socket: &SocketConfig) -> Result<Arc<ServerTls>, ConfigError> {
+        let TlsOptions { certificate, key, allow_tls12, .. } = &socket.tls;
+        let oldest = if *allow_tls12 { OldestVersion::Tls12 } else { OldestVersion::Tls13 };
+        let key = match certificate {
             Some(certificate) => {
-                let key = options.key.as_ref().unwrap_or(certificate);
+                let key = key.as_ref().unwrap_or(certificate);
                 ServerIdentity::from_files(certificate, key)?.certified_key()
             }
             None => self.own()?.certified_key(),
         };
-        ServerTls::speaking(key, oldest, spoken).map(Arc::new)
+        let tls = match socket.protocol {
+            Protocol::Rpc => ServerTls::speaking(key, oldest, &["h2"])?,
+            // Whoever is not accepted yet finds the way in at the same address.
+            _ if socket.trusts => ServerTls::new(key, oldest)?.enrolling(),
+            _ => ServerTls::new(key, oldest)?,
+        };
+        Ok(Arc::new(tls))
     }
 
     fn own(&mut self) -> Result<&ServerIdentity, ConfigError> {

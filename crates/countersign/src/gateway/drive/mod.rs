@@ -111,6 +111,14 @@ pub enum Speech {
     Xpra(Box<XpraClient>),
 }
 
+/// What a client has come for.
+pub(super) enum Met {
+    /// It wanted in, and is.
+    Admitted(Admitted),
+    /// It wants its certificate to be accepted. Nothing is decided.
+    Enrolling(Stream, Peer),
+}
+
 /// A client that was not let in.
 #[derive(Debug)]
 pub struct Turned {
@@ -222,18 +230,34 @@ impl Acceptor {
     /// # Errors
     /// [`Turned`]: the refusal, with its private cause for the log.
     pub async fn accept(&self, stream: Stream, peer: Peer) -> Result<Admitted, Turned> {
+        match self.meet(stream, peer).await? {
+            Met::Admitted(admitted) => Ok(admitted),
+            Met::Enrolling(_, peer) => {
+                let refusal = Refusal::new(Reason::Malformed, "nobody can enrol here: there is no gateway");
+                Err(Turned { refusal, peer: Arc::new(peer), username: None })
+            }
+        }
+    }
+
+    /// The same where clients may come to enrol.
+    pub(super) async fn meet(&self, stream: Stream, peer: Peer) -> Result<Met, Turned> {
         let start = Instant::now();
         let turned = |refusal, peer: &Arc<Peer>| Turned { refusal, peer: Arc::clone(peer), username: None };
         let mut patience = Patience::until(start + self.settings.handshake_timeout);
         let plain = Arc::new(peer.clone());
         let (mut stream, peer) =
             self.secure(stream, peer, &mut patience).await.map_err(|refusal| turned(refusal, &plain))?;
+        if stream.enrols() {
+            return Ok(Met::Enrolling(stream, peer));
+        }
         let peer = Arc::new(peer);
         if self.protocol == Protocol::Stream {
-            return silent::drive(self, stream, peer, start).await;
+            return silent::drive(self, stream, peer, start).await.map(Met::Admitted);
         }
         match first_bytes(&mut stream, &mut patience).await {
-            Ok(Detected::Packets) => packets::drive(self, stream, peer, start, patience).await,
+            Ok(Detected::Packets) => {
+                packets::drive(self, stream, peer, start, patience).await.map(Met::Admitted)
+            }
             // S-38: without an answer.
             Ok(Detected::Tls) => Err(turned(Refusal::new(Reason::Malformed, unspoken(Detected::Tls)), &peer)),
             Ok(other) => {

@@ -72,10 +72,7 @@ pub(super) async fn serve(hall: Hall, stream: Stream, peer: Peer, place: Place, 
         () = place.given_up() => Err(Refusal::new(Reason::Busy, "its place went to another")),
     };
     match secured {
-        Ok((stream, peer)) => {
-            let calls = Arc::new(Calls::new(hall, Arc::new(peer), session, start));
-            Box::pin(talk(&calls, stream, place)).await;
-        }
+        Ok((stream, peer)) => talk(hall, stream, peer, place, session, start).await,
         Err(refusal) => {
             let turned = Turned { refusal, peer: plain, username: None };
             let links = hall.acceptor.chain().links().len();
@@ -84,8 +81,28 @@ pub(super) async fn serve(hall: Hall, stream: Stream, peer: Peer, place: Place, 
     }
 }
 
+/// The same for a client that came to another socket to enrol: nothing is passed on.
+pub(super) async fn enrol(
+    hall: Hall,
+    stream: Stream,
+    peer: Peer,
+    place: Place,
+    session: String,
+    start: std::time::Instant,
+) {
+    let hall = Hall { backend: Arc::new(Backend::whoami()), ..hall };
+    talk(hall, stream, peer, place, session, start.into()).await;
+}
+
 /// HTTP/2 until its end.
-async fn talk(calls: &Arc<Calls>, stream: Stream, place: Place) {
+async fn talk(hall: Hall, stream: Stream, mut peer: Peer, place: Place, session: String, start: Instant) {
+    // A renewal is bound to its connection (S-35).
+    peer.channel_binding = stream.channel_binding();
+    let calls = Arc::new(Calls::new(hall, Arc::new(peer), session, start));
+    Box::pin(converse(&calls, stream, place)).await;
+}
+
+async fn converse(calls: &Arc<Calls>, stream: Stream, place: Place) {
     let known = calls.is_known().await;
     let floods = Arc::new(Switch::default());
     let mut meter = Meter::new(&floods);

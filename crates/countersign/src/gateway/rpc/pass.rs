@@ -55,7 +55,7 @@ fn without_daemon(path: &str) -> Response<Answer> {
         path::PING => replied(&PingReply::default()),
         _ => refused(&Status::new(
             Code::Unimplemented,
-            "no daemon is configured behind this socket: its owner adds backend=unix:PATH",
+            "no daemon takes calls here: the owner of the machine adds bind-rpc with backend=unix:PATH",
         )),
     }
 }

@@ -29,7 +29,7 @@ mod server;
 pub use client::{ClientTls, Connected, Trust};
 pub use credential::{certificates, certified_key};
 pub use possession::has_signed;
-pub use server::ServerTls;
+pub use server::{ENROLMENT, ServerTls};
 
 use crate::{
     error::ConfigError,

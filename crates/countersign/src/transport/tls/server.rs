@@ -9,13 +9,13 @@ use rustls::{
     crypto::WebPkiSupportedAlgorithms,
     pki_types::{CertificateDer, UnixTime},
     server::{
-        NoServerSessionStorage,
+        Acceptor, NoServerSessionStorage,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use super::{EXPORTER_LABEL, OldestVersion, TlsError, channel_binding, facts, possession, provider};
 use crate::{
@@ -29,6 +29,8 @@ use crate::{
 #[derive(Debug)]
 pub struct ServerTls {
     config: RwLock<Arc<ServerConfig>>,
+    /// For clients that come to enrol, where they may.
+    enrolling: Option<RwLock<Arc<ServerConfig>>>,
     oldest: OldestVersion,
     protocols: Vec<Vec<u8>>,
 }
@@ -54,7 +56,16 @@ impl ServerTls {
     ) -> Result<Self, ConfigError> {
         let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let config = RwLock::new(server_config(identity, oldest, protocols.clone())?);
-        Ok(Self { config, oldest, protocols })
+        Ok(Self { config, enrolling: None, oldest, protocols })
+    }
+
+    /// The same for a socket at which certificates may enrol: [`ENROLMENT`] is chosen for clients that name
+    /// it, and everybody else is served as if it did not exist.
+    #[must_use]
+    pub fn enrolling(mut self) -> Self {
+        let config = for_enrolment(&self.config.read());
+        self.enrolling = Some(RwLock::new(config));
+        self
     }
 
     /// Shows another certificate from the next connection on (S-42). Those that are open stay.
@@ -62,7 +73,11 @@ impl ServerTls {
     /// # Errors
     /// As [`ServerTls::new`]; the old certificate stays.
     pub fn replace(&self, identity: Arc<CertifiedKey>) -> Result<(), ConfigError> {
-        *self.config.write() = server_config(identity, self.oldest, self.protocols.clone())?;
+        let config = server_config(identity, self.oldest, self.protocols.clone())?;
+        if let Some(enrolling) = &self.enrolling {
+            *enrolling.write() = for_enrolment(&config);
+        }
+        *self.config.write() = config;
         Ok(())
     }
 
@@ -93,8 +108,17 @@ impl ServerTls {
     /// # Errors
     /// The client broke the protocol, left, or cannot prove its key.
     pub async fn handshake(&self, stream: Stream, peer: Peer) -> Result<(Stream, Peer), TlsError> {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.config.read()));
-        let tls = acceptor.accept(Box::new(stream)).await?;
+        let config = Arc::clone(&self.config.read());
+        let tls = match &self.enrolling {
+            None => TlsAcceptor::from(config).accept(Box::new(stream)).await?,
+            Some(enrolling) => {
+                let hello = LazyConfigAcceptor::new(Acceptor::default(), Box::new(stream)).await?;
+                let named = hello.client_hello().alpn();
+                let enrols = named.is_some_and(|mut names| names.any(|name| name == ENROLMENT.as_bytes()));
+                let config = if enrols { Arc::clone(&enrolling.read()) } else { config };
+                hello.into_stream(config).await?
+            }
+        };
         let (_, connection) = tls.get_ref();
         let facts = facts(connection, connection.server_name());
         let shown = connection.peer_certificates().and_then(<[_]>::split_first);
@@ -107,6 +131,12 @@ impl ServerTls {
 }
 
 impl Stream {
+    /// Whether its client has come to enrol its certificate ([`ENROLMENT`]).
+    pub fn enrols(&self) -> bool {
+        let Wire::TlsServer(tls) = self.wire() else { return false };
+        tls.get_ref().1.alpn_protocol() == Some(ENROLMENT.as_bytes())
+    }
+
     /// The `tls-exporter` channel binding (RFC 9266) of TLS 1.3, our end being the server.
     pub fn channel_binding(&self) -> Option<Arc<[u8]>> {
         let Wire::TlsServer(tls) = self.wire() else { return None };
@@ -135,6 +165,15 @@ fn server_config(
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
 }
+
+fn for_enrolment(config: &ServerConfig) -> Arc<ServerConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![ENROLMENT.as_bytes().to_vec()];
+    Arc::new(config)
+}
+
+/// What a client names as its application protocol (ALPN) that wants to enrol at a socket of another protocol.
+pub const ENROLMENT: &str = "countersign";
 
 /// Asks every client for a certificate, demands none, and takes any whose key the client holds.
 #[derive(Debug)]

@@ -33,7 +33,7 @@ use crate::{
     modules::Registry,
     proto::wire::multipass::{Code, Frames, Message, Status, framed},
     transport::{
-        Stream,
+        Stream, Wire,
         tls::{self, ClientTls, OldestVersion, Trust as Known},
     },
     trust::{Trust, TrustStore},
@@ -66,17 +66,22 @@ impl Rig {
 
     /// With more options of the socket.
     pub(super) async fn with(options: &[&str]) -> Self {
+        Self::at("bind-rpc", "unix:", options).await
+    }
+
+    /// At a socket of another kind, whose addresses have another prefix.
+    pub(super) async fn at(kind: &str, prefix: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
         let (see, seen) = mpsc::channel(4096);
         let mut layers = Layers::default();
         let (door, daemon) = (folder.path().join("door"), folder.path().join("daemon"));
-        let mut bind = format!("unix:{},backend=unix:{}", door.display(), daemon.display());
+        let mut bind = format!("{prefix}{},backend=unix:{}", door.display(), daemon.display());
         for option in options {
             bind.push(',');
             bind.push_str(option);
         }
-        layers.flag("bind-rpc", &bind).unwrap();
+        layers.flag(kind, &bind).unwrap();
         layers.flag("state-dir", state.to_str().unwrap()).unwrap();
         let paths = Paths::new(true, "/nonexistent", "/nonexistent", "/nonexistent");
         let config = Config::new(&layers, &Registry::builtin(), &paths).unwrap();
@@ -128,11 +133,16 @@ impl Rig {
 
     /// A TLS connection, before HTTP/2.
     pub(super) async fn secured(&self, key: Option<&Arc<CertifiedKey>>) -> Stream {
+        self.naming(&["h2"], key).await
+    }
+
+    /// The same by a client that names other protocols (ALPN).
+    pub(super) async fn naming(&self, protocols: &[&str], key: Option<&Arc<CertifiedKey>>) -> Stream {
         let root = self.folder.path().join("state/tls/root.crt");
         let stream = Stream::new(UnixStream::connect(self.door()).await.unwrap());
         let tls = ClientTls::new(&Known::CaFile(root), key.cloned(), OldestVersion::Tls13).unwrap();
         let deadline = Instant::now() + Duration::from_secs(5);
-        let connected = tls.speaking(&["h2"]).connect(stream, "localhost", deadline).await.unwrap();
+        let connected = tls.speaking(protocols).connect(stream, "localhost", deadline).await.unwrap();
         connected.into_stream().unwrap()
     }
 
@@ -141,7 +151,12 @@ impl Rig {
     }
 
     pub(super) async fn connect_as(&self, key: Option<&Arc<CertifiedKey>>) -> Client {
-        let stream = TokioIo::new(self.secured(key).await);
+        Self::calling(self.secured(key).await).await
+    }
+
+    /// Calls over a TLS connection.
+    pub(super) async fn calling(stream: Stream) -> Client {
+        let stream = TokioIo::new(stream);
         let (sender, connection) =
             client::Builder::new(TokioExecutor::new()).handshake::<_, Feed>(stream).await.unwrap();
         Client { sender, connection: tokio::spawn(async move { connection.await.is_ok() }) }
@@ -159,9 +174,31 @@ impl Drop for Rig {
 
 /// A client's key and certificate.
 pub(super) fn key() -> Arc<CertifiedKey> {
+    pair().0
+}
+
+/// The same, and the key for signing.
+pub(super) fn pair() -> Pair {
     let made = rcgen::generate_simple_self_signed(vec!["client".to_owned()]).unwrap();
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    tls::certified_key("client", certificate.as_bytes(), key.as_bytes()).unwrap()
+    let certified = tls::certified_key("client", certificate.as_bytes(), key.as_bytes()).unwrap();
+    Pair(certified, made.signing_key)
+}
+
+pub(super) struct Pair(pub(super) Arc<CertifiedKey>, rcgen::KeyPair);
+
+impl Pair {
+    /// ECDSA of P-256 with SHA-256, in ASN.1.
+    pub(super) fn sign(&self, statement: &[u8]) -> Vec<u8> {
+        rcgen::SigningKey::sign(&self.1, statement).unwrap()
+    }
+}
+
+/// The channel binding as the client has it.
+pub(super) fn client_binding(stream: &Stream) -> Vec<u8> {
+    let Wire::TlsClient(tls) = stream.wire() else { panic!("no TLS") };
+    let binding = tls.get_ref().1.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b""));
+    binding.unwrap().to_vec()
 }
 
 pub(super) struct Client {
