@@ -93,6 +93,8 @@ impl Accepted {
                 tracing::info!(certificate = %newcomer.fingerprint(), "the first client is {}", identity.name);
                 Ok(Some(identity))
             }
+            // The same client may have been first on another connection, or by another call on this one.
+            Err(EnrolError::Taken) => store.judge(&newcomer.fingerprint().0, &self.place).map(Some),
             Err(EnrolError::Failed(error)) => Err(Refusal::module_failed(error.to_string())),
             Err(error) => Err(Refusal::peer_denied(error.to_string())),
         }
@@ -104,9 +106,11 @@ impl CheckPeer for Accepted {
         let store =
             self.trust.store().ok_or_else(|| Refusal::module_failed("the trust store is not open"))?;
         let certificate = peer.certificate.as_ref().ok_or_else(no_certificate)?;
+        // Before the judgement: whoever is accepted between the two is seen to be.
+        let first_use = self.first_use.filter(|_| store.is_pristine());
         let judged = store.judge(&certificate.fingerprint, &self.place);
-        match self.first_use {
-            Some(rule) if judged.is_err() && store.is_pristine() => self.admit_first(store, rule, peer),
+        match first_use {
+            Some(rule) if judged.is_err() => self.admit_first(store, rule, peer),
             _ => judged.map(Some),
         }
     }
@@ -198,6 +202,30 @@ mod tests {
         assert!(!verifier.may_block());
         assert!(check(&*verifier, &client(2, 4712)).is_ok(), "the certificate counts now, not the uid");
         assert!(check(&*verifier, &client(1, 4711)).is_err() && check(&*verifier, &client(3, 0)).is_err());
+    }
+
+    #[test]
+    fn s_049_of_many_calls_at_once_all_of_the_first_client_pass_and_no_others() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let context = context(&folder, Some(FirstUse::for_group(4711)));
+            let verifier = verifier(&context);
+            context.trust.as_ref().unwrap().open().unwrap();
+            let gate = std::sync::Barrier::new(16);
+            let passed: Vec<bool> = std::thread::scope(|scope| {
+                let call = |number: u8| {
+                    let (verifier, gate) = (&*verifier, &gate);
+                    scope.spawn(move || {
+                        gate.wait();
+                        check(verifier, &client(number % 2, 0)).is_ok()
+                    })
+                };
+                let calls: Vec<_> = (0..16).map(call).collect();
+                calls.into_iter().map(|call| call.join().unwrap()).collect()
+            });
+            let of = |client: usize| passed.iter().skip(client).step_by(2).filter(|passed| **passed).count();
+            assert!(matches!((of(0), of(1)), (8, 0) | (0, 8)), "{passed:?}");
+        }
     }
 
     #[test]
