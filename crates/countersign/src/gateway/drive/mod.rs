@@ -289,7 +289,8 @@ impl Acceptor {
         match first_bytes(&mut stream, patience).await? {
             Detected::Tls => match patience.wait(tls.handshake(stream, peer)).await {
                 Some(Ok((stream, mut peer))) => {
-                    if self.chain.binds_channel() {
+                    // A renewal is signed for the connection that it is asked for on.
+                    if self.chain.binds_channel() || self.protocol == Protocol::Rpc {
                         peer.channel_binding = stream.channel_binding();
                     }
                     Ok((stream, peer))
