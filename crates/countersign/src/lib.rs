@@ -55,6 +55,7 @@
 pub mod backend;
 pub mod config;
 pub mod connect;
+pub mod control;
 pub mod error;
 pub mod gateway;
 pub mod handlers;

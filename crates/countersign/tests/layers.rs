@@ -18,7 +18,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("handlers", &["options", "sys"]),
     ("backend", &["options", "sys", "transport"]),
     ("config", &["backend", "handlers", "modules", "options", "sys", "transport", "trust"]),
-    ("gateway", &["backend", "config", "modules", "options", "sys", "transport", "trust"]),
+    ("control", &["sys", "transport", "trust"]),
+    ("gateway", &["backend", "config", "control", "modules", "options", "sys", "transport", "trust"]),
     (
         "connect",
         &["backend", "config", "gateway", "handlers", "modules", "options", "sys", "transport", "trust"],

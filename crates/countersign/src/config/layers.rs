@@ -358,6 +358,13 @@ pub const KEYS: &[Key] = &[
     chain("rpc-auth", "a module of the chain of sockets of calls without auth="),
     one("backend", "backend", "BACKEND", "builtin:whoami", "the daemon behind every socket without its own"),
     one("state-dir", "state-dir", "DIR", "", "where the state is kept"),
+    one(
+        "control",
+        "control",
+        "PATH|none",
+        "",
+        "the socket of the owner's commands [default: control.sock in the runtime directory, or in DIR]",
+    ),
     one("ssl-cert", "ssl-cert", "FILE", "", "the certificate of every socket without its own, in PEM"),
     one("ssl-key", "ssl-key", "FILE", "", "the key of that certificate, if it is in another file"),
     one("tls-min", "tls-min", "1.2|1.3", "1.3", "the oldest version of TLS that is spoken"),

@@ -26,6 +26,7 @@ mod layers;
 mod paths;
 mod socket;
 mod spec;
+mod state;
 mod unix;
 mod warning;
 
@@ -36,6 +37,7 @@ pub use paths::Paths;
 pub use socket::{Accepts, Kind, Protocol, SOCKET_OPTIONS, SocketConfig, SocketOption, StartTls, TlsOptions};
 use socket::{Common, Draft};
 pub use spec::{ModuleSpec, SocketSpec};
+pub use state::StatePlace;
 pub use warning::{Audience, Warning};
 
 use crate::{
@@ -55,6 +57,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where the state is kept.
     pub state_dir: PathBuf,
+    /// Where the owner's commands reach the gateway, if anywhere.
+    pub control: Option<PathBuf>,
     /// The accepted certificates that are kept there, opened when the gateway is.
     pub trust: Trust,
     /// What is logged and how.
@@ -70,10 +74,7 @@ impl Config {
         let limits = Limits::read(layers)?;
         let backends = Backends::read(layers)?;
         let tls = tls(layers)?;
-        let state_dir = one(layers, "state-dir", |options, key| match options.take(key)? {
-            Some(path) if path.is_empty() => Err(options.error(key, "it is empty", "write a path")),
-            path => Ok(path.map_or_else(|| paths.state_dir.clone(), |path| PathBuf::from(path.as_str()))),
-        })?;
+        let StatePlace { state_dir, control } = StatePlace::read(layers, paths)?;
         let trust = Trust::at(&state_dir);
         let common = Common {
             paths,
@@ -84,7 +85,7 @@ impl Config {
             login_timeout: limits.login_timeout,
         };
         let sockets = Sockets { layers, registry, common: &common }.read()?;
-        Ok(Self { sockets, limits, state_dir, trust, log: Log::new(layers)? })
+        Ok(Self { sockets, limits, state_dir, control, trust, log: Log::new(layers)? })
     }
 
     /// Reads files and environment (`std::env::vars_os`) into layers; flags are the caller's to add.

@@ -51,6 +51,11 @@ impl Paths {
         })
     }
 
+    /// Where the control socket is made: as [`Paths::runtime_dir`], if the place for it exists.
+    pub(super) fn control_dir(&self) -> Option<&PathBuf> {
+        self.runtime_dir.as_ref().filter(|dir| dir.parent().is_some_and(Path::is_dir))
+    }
+
     /// Where the gateway's own sockets are made.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     config::{Accepts, Config, Protocol, SocketConfig, TlsOptions},
+    control::{ControlSocket, Entrance},
     error::ConfigError,
     proto::server::{CHECKS_AT_ONCE, Settings},
     transport::{
@@ -28,6 +29,7 @@ pub struct Gateway {
     drain_timeout: Duration,
     crowd: Arc<Crowd>,
     trust: Option<Trust>,
+    control: Option<ControlSocket>,
 }
 
 /// How a gateway ended.
@@ -73,7 +75,15 @@ impl Gateway {
         inherited.finish()?;
         let crowd = Arc::new(Crowd::new(config.limits.max_unauthenticated));
         let trust = trusts.then(|| config.trust.clone());
-        Ok(Self { doors, drain_timeout: config.limits.drain_timeout, crowd, trust })
+        let control = match (&trust, &config.control) {
+            (Some(trust), Some(path)) => {
+                let entrances = entrances(config, &doors, &mut certificates)?;
+                let socket = ControlSocket::open(path.clone(), trust.clone(), entrances).await;
+                Some(socket.map_err(StartError::Bind)?)
+            }
+            _ => None,
+        };
+        Ok(Self { doors, drain_timeout: config.limits.drain_timeout, crowd, trust, control })
     }
 
     /// How many threads a runtime has to let checks block, so that no socket waits for another's
@@ -100,6 +110,7 @@ impl Gateway {
             let (stop, cut) = (reach(phases.clone(), Phase::Drain), reach(phases.clone(), Phase::Cut));
             doors.spawn(door.serve(crowd, stop, cut));
         }
+        let controlling = self.control.map(|control| tokio::spawn(control.serve()));
         let keeping = async {
             match self.trust.clone() {
                 Some(trust) => keep(trust).await,
@@ -125,6 +136,11 @@ impl Gateway {
         tokio::select! {
             () = drained => {}
             () = patience => {}
+        }
+        // Until here the owner could see who is still there, and take certificates back.
+        if let Some(control) = controlling {
+            control.abort();
+            let _ = control.await;
         }
         if let Some(trust) = &self.trust {
             flush(trust).await;
@@ -221,6 +237,22 @@ fn acceptor(
     })
 }
 
+/// Where invited clients can enrol: the sockets that ask the trust store, those that others than
+/// this machine reach first.
+fn entrances(
+    config: &Config,
+    doors: &[Door],
+    certificates: &mut Certificates<'_>,
+) -> Result<Vec<Entrance>, ConfigError> {
+    let mut found = Vec::new();
+    for (socket, door) in config.sockets.iter().zip(doors).filter(|(socket, _)| socket.trusts) {
+        let Some(key) = certificates.identity(&socket.tls)?.key_fingerprint() else { continue };
+        found.push(Entrance::new(&*socket.trust_place.socket, door.listener.local_address(), key));
+    }
+    Entrance::sort(&mut found);
+    Ok(found)
+}
+
 /// The certificates of the sockets. Our own is made when the first socket needs it.
 struct Certificates<'a> {
     state_dir: &'a Path,
@@ -229,15 +261,8 @@ struct Certificates<'a> {
 
 impl Certificates<'_> {
     fn tls(&mut self, socket: &SocketConfig) -> Result<Arc<ServerTls>, ConfigError> {
-        let TlsOptions { certificate, key, allow_tls12, .. } = &socket.tls;
-        let oldest = if *allow_tls12 { OldestVersion::Tls12 } else { OldestVersion::Tls13 };
-        let key = match certificate {
-            Some(certificate) => {
-                let key = key.as_ref().unwrap_or(certificate);
-                ServerIdentity::from_files(certificate, key)?.certified_key()
-            }
-            None => self.own()?.certified_key(),
-        };
+        let oldest = if socket.tls.allow_tls12 { OldestVersion::Tls12 } else { OldestVersion::Tls13 };
+        let key = self.identity(&socket.tls)?.certified_key();
         let tls = match socket.protocol {
             Protocol::Rpc => ServerTls::speaking(key, oldest, &["h2"])?,
             // Whoever is not accepted yet finds the way in at the same address.
@@ -245,6 +270,15 @@ impl Certificates<'_> {
             _ => ServerTls::new(key, oldest)?,
         };
         Ok(Arc::new(tls))
+    }
+
+    fn identity(&mut self, options: &TlsOptions) -> Result<ServerIdentity, ConfigError> {
+        match &options.certificate {
+            Some(certificate) => {
+                ServerIdentity::from_files(certificate, options.key.as_ref().unwrap_or(certificate))
+            }
+            None => self.own().cloned(),
+        }
     }
 
     fn own(&mut self) -> Result<&ServerIdentity, ConfigError> {

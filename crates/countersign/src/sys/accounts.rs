@@ -153,6 +153,23 @@ fn parse_id(
     }
 }
 
+/// The user id that this program acts as.
+pub fn own_uid() -> u32 {
+    Uid::effective().as_raw()
+}
+
+/// Goes on as another account, for good, without supplementary groups: what root then makes belongs
+/// to that account. Call it before there are threads.
+///
+/// # Errors
+/// We are not root. Nothing is then promised about the groups.
+pub fn step_down(uid: u32, gid: u32) -> io::Result<()> {
+    #[cfg(not(target_vendor = "apple"))]
+    nix::unistd::setgroups(&[Gid::from_raw(gid)])?;
+    nix::unistd::setgid(Gid::from_raw(gid))?;
+    Ok(nix::unistd::setuid(Uid::from_raw(uid))?)
+}
+
 /// What this machine calls itself; `localhost` if it has no name that is text.
 pub fn host_name() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());

@@ -77,6 +77,11 @@ impl TrustStore {
         Self::over(Box::new(SqliteStore::open(directory)?), Some(lock))
     }
 
+    /// Whether there is, or was, a store in a state directory; also where we may not look.
+    pub fn is_in(directory: &Path) -> bool {
+        SqliteStore::is_in(directory)
+    }
+
     /// Puts away whatever store there is in a state directory, also a damaged one, and makes an empty
     /// one: the first place is free again. Gives the new name of the old file.
     ///
@@ -599,7 +604,7 @@ impl Leases {
 }
 
 /// Seconds since 1970 by the system's clock: entries end by the calendar.
-pub(super) fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

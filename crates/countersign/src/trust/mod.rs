@@ -30,6 +30,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+pub(crate) use accepted::now;
 pub use accepted::{Lease, TrustStore};
 pub use entry::{Entry, Place, Revocation, Scope, Standing, Way};
 pub use error::{EnrolError, TrustError};

@@ -64,6 +64,11 @@ impl SqliteStore {
         Ok(store)
     }
 
+    /// Whether there is a store, or the mark of one, or a directory that we may not look into.
+    pub(super) fn is_in(directory: &Path) -> bool {
+        [FILE, MARKER].iter().any(|name| directory.join(name).try_exists().unwrap_or(true))
+    }
+
     /// Puts a store that cannot be used aside, and the files that belong to it, so that the next
     /// [`SqliteStore::open`] makes a new one. Gives the new name; `None` if there was none.
     ///

@@ -1,0 +1,29 @@
+//! The owner's way in: what is asked of the trust store besides logins, and who may ask.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `message` | [`Request`] and [`Response`] |
+//! | `administer` | does what is asked, for the socket and without it |
+//! | `entrance` | [`Entrance`]: where an invited client can come in |
+//! | `wire` | lines of JSON, bounded |
+//! | `server` | [`ControlSocket`], which the gateway opens |
+//! | `client` | [`Owner`]: asks the running gateway, or works on the store while there is none |
+//!
+//! Whoever is root, or is the user that the gateway runs as, has a way back from every state (S-58).
+#![forbid(unsafe_code)]
+
+mod administer;
+mod client;
+mod entrance;
+mod message;
+mod server;
+mod wire;
+
+pub use administer::administer;
+pub use client::{ControlError, Owner};
+pub use entrance::Entrance;
+pub use message::{
+    Der, Expiry, Failure, FailureCode, Listed, ListedInvitation, MOST_AT_ONCE, PassphraseFacts, Request,
+    Response,
+};
+pub use server::ControlSocket;
