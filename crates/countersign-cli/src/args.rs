@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{connect, generate, identity, info, modules, report::Report, serve, tryout, users};
+use crate::{connect, generate, identity, info, modules, report::Report, serve, trust, tryout, users};
 
 /// Authentication in front of any daemon.
 #[derive(Debug, Parser)]
@@ -29,6 +29,7 @@ enum Command {
     Connect(connect::ConnectArgs),
     Info(info::InfoArgs),
     Identity(identity::IdentityArgs),
+    Trust(trust::TrustArgs),
     Users(users::UsersArgs),
     Modules(modules::ModulesArgs),
     Try(tryout::TryArgs),
@@ -45,6 +46,7 @@ impl Args {
             Command::Connect(args) => connect::run(args).map(|()| ExitCode::SUCCESS),
             Command::Info(args) => info::run(args).map(|()| ExitCode::SUCCESS),
             Command::Identity(args) => identity::run(&args).map(|()| ExitCode::SUCCESS),
+            Command::Trust(args) => trust::run(args).map(|()| ExitCode::SUCCESS),
             Command::Users(args) => users::run(args).map(|()| ExitCode::SUCCESS),
             Command::Modules(args) => modules::run(args).map(|()| ExitCode::SUCCESS),
             Command::Try(args) => tryout::run(&args),

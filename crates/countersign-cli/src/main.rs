@@ -11,6 +11,7 @@ mod login;
 mod modules;
 mod report;
 mod serve;
+mod trust;
 mod tryout;
 mod users;
 
