@@ -167,6 +167,8 @@ fn http(known: bool) -> http2::Builder<TokioExecutor> {
     http.timer(TokioTimer::new())
         .max_concurrent_streams(if known { CALLS } else { CALLS_OF_STRANGERS })
         .max_header_list_size(LARGEST_HEADERS)
+        // What the daemon says is passed on as it is.
+        .auto_date_header(false)
         .max_pending_accept_reset_streams(RESETS)
         .max_local_error_reset_streams(RESETS)
         .initial_stream_window_size(STREAM_WINDOW)
