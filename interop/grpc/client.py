@@ -158,7 +158,7 @@ class Client:
                 answered += 1
                 if answered == options.number:
                     everyone_is_answered.set()
-                await everyone_is_answered.wait()
+                await asyncio.wait_for(everyone_is_answered.wait(), options.patience)
             await call.done_writing()
 
         told = await asyncio.gather(
@@ -205,6 +205,17 @@ class Client:
         if options.cancel_after is not None:
             asyncio.get_running_loop().call_later(options.cancel_after, call.cancel)
         return await outcome(call, lambda note: {"text": note.text})
+
+    async def knock(self, options):
+        """Connects anew and calls, without pause, until a file is there; how often each status came."""
+        codes = {}
+        while not os.path.exists(options.until):
+            channel = self.open()
+            method = self.method("/lab.Lab/Echo", lab.Note, lab.Seen, channel)
+            code = (await outcome(method.unary_unary(lab.Note(), timeout=options.patience), lambda _: {}))["code"]
+            codes[code] = codes.get(code, 0) + 1
+            await channel.close()
+        return codes
 
     async def hold(self, options):
         """Opens a chat that stays open; `held` tells how it ended."""
@@ -314,6 +325,7 @@ def commands():
         argument("--trailer", action="append", default=[]),
     )
     command("wait", argument("milliseconds", type=int), argument("--cancel-after", type=float))
+    command("knock", argument("--until", required=True))
     command("hold")
     command("held")
     return parser
