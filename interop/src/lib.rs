@@ -16,6 +16,7 @@ pub mod net;
 pub mod nginx;
 pub mod postgres;
 pub mod process;
+pub mod rpc;
 pub mod wire;
 pub mod xpra;
 
