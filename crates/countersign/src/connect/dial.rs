@@ -169,7 +169,9 @@ impl<'a> Dial<'a> {
             }
             Err(error) => return Err(Handshake::Failed(error.into())),
         };
-        let asked = shows.map(|shows| Arc::new(WhenAsked::new(shows.clone(), Arc::clone(self.person))));
+        let asked = shows.map(|shows| {
+            Arc::new(WhenAsked::new(shows.clone(), self.uri.to_string(), Arc::clone(self.person)))
+        });
         if let Some(asked) = &asked {
             tls = tls.showing(Arc::<WhenAsked>::clone(asked));
         }

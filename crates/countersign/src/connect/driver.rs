@@ -1,8 +1,13 @@
 //! The one thing to call: an address in, a stream of a server that let us in out.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rustls::sign::CertifiedKey;
+use tokio::time::timeout;
 
 use super::{
     dial::{Dial, Reached, ServerTrust},
@@ -10,6 +15,7 @@ use super::{
     identity::{OwnIdentity, Shows},
     login::{self, COUNTERSIGN, Login, Unfinished, Welcomed, Words},
     person::{Nobody, Person},
+    succession::Succession,
     uri::Uri,
 };
 use crate::{
@@ -213,8 +219,17 @@ impl Connector {
             let conversation = self.conversation(&reached, Arc::clone(&responders));
             let stream = &mut reached.stream;
             match (Login { stream, conversation, encoder, words: &words }).run().await {
-                Ok(welcomed) => return Ok(self.connected(reached, welcomed, encoder)),
-                Err(Unfinished::Failed(failure)) => return Err(ConnectError::login(&self.uri, &failure)),
+                Ok(welcomed) => {
+                    self.renew(&reached).await;
+                    return Ok(self.connected(reached, welcomed, encoder));
+                }
+                Err(Unfinished::Failed(failure)) => {
+                    let error = ConnectError::login(&self.uri, &failure);
+                    return match self.next_for(&reached).filter(|_| failure.kind == FailureKind::Refused) {
+                        Some(both) => self.connect_as_next(&both, words, encoders, error).await,
+                        None => Err(error),
+                    };
+                }
                 Err(Unfinished::Unreadable(said)) => {
                     tracing::debug!(encoder = encoder.name(), "the server does not read this encoder");
                     last_words = said;
@@ -246,6 +261,46 @@ impl Connector {
             ));
         }
         Ok(())
+    }
+
+    /// The next certificate, where a server that refused the present one may know that.
+    fn next_for(&self, refusing: &Reached) -> Option<Succession> {
+        let (Some(Shows::Own(own)), Some(shown)) = (&self.shows, refusing.shown) else { return None };
+        own.refused(shown, &*self.person, SystemTime::now()).ok().flatten()
+    }
+
+    /// Logs in once more, showing the next certificate; `refused` is how it ended with the present one.
+    async fn connect_as_next(
+        &self,
+        both: &Succession,
+        words: Words,
+        encoders: &[Encoder],
+        refused: ConnectError,
+    ) -> Result<Connected, ConnectError> {
+        let next = self.clone().with_identity(both.next.certified_key());
+        let connected = Box::pin(next.connect_saying(words, encoders)).await.map_err(|_| refused)?;
+        both.accepted_by(&self.uri.to_string())?;
+        Ok(connected)
+    }
+
+    /// Tells a server that knows our certificate of the next one, if that one comes to its end. The
+    /// login is over and good: what goes wrong here is tried again at the next one.
+    async fn renew(&self, reached: &Reached) {
+        let (Some(Shows::Own(own)), Some(shown)) = (&self.shows, reached.shown) else { return };
+        let renewal = async {
+            let both = own.succession(shown, &*self.person, SystemTime::now())?;
+            let Some(both) = both else { return Ok(()) };
+            let calls = self.clone().with_identity(both.next.certified_key()).calls().await?;
+            calls.renew(&both.present.certified_key()).await?;
+            tracing::info!(server = %self.uri, certificate = %both.next.fingerprint(), "the server has our next certificate");
+            both.accepted_by(&self.uri.to_string())
+        };
+        let done: Result<Result<(), ConnectError>, _> = timeout(RENEWAL, renewal).await;
+        match done {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!("the server does not have our next certificate yet: {error}"),
+            Err(_) => tracing::debug!("the server does not have our next certificate yet: it took too long"),
+        }
     }
 
     pub(super) fn dial(&self) -> Dial<'_> {
@@ -306,6 +361,9 @@ fn unreadable(words: &str) -> Failure {
     let kind = if words.is_empty() { FailureKind::Closed } else { FailureKind::Misbehaved };
     Failure::new(kind, cause).with_fix("check that the address is a countersign or Xpra server's")
 }
+
+/// How long a login may take longer because of a renewal.
+const RENEWAL: Duration = Duration::from_secs(5);
 
 /// The version of Xpra's protocol that is claimed. Servers refuse what is below their floor, 3.0 at
 /// most, and pass everything above (`docs/protocol/xpra.md`, the hello).

@@ -76,11 +76,11 @@ impl OwnIdentity {
         self.load(person, now)
     }
 
-    fn exists(&self) -> bool {
+    pub(super) fn exists(&self) -> bool {
         self.path.symlink_metadata().is_ok()
     }
 
-    fn make(&self, now: SystemTime) -> Result<(), ConnectError> {
+    pub(super) fn make(&self, now: SystemTime) -> Result<(), ConnectError> {
         let cannot = |error: io::Error| {
             let place = files::directory_of(&self.path).display();
             self.error(format!("it cannot be made: {error}"))
@@ -95,7 +95,7 @@ impl OwnIdentity {
         }
     }
 
-    fn load(&self, person: &dyn Person, now: SystemTime) -> Result<ClientIdentity, ConnectError> {
+    pub(super) fn load(&self, person: &dyn Person, now: SystemTime) -> Result<ClientIdentity, ConnectError> {
         let identity = ClientIdentity::read(&self.path, self.own_directory, person)?;
         if identity.not_after <= now {
             person.tell(&format!(
@@ -105,6 +105,11 @@ impl OwnIdentity {
             ));
         }
         Ok(identity)
+    }
+
+    /// A file of another kind in the same place.
+    pub(super) fn beside(&self, extension: &str) -> Self {
+        Self { path: self.path.with_extension(extension), ..*self }
     }
 
     fn error(&self, why: impl Into<std::borrow::Cow<'static, str>>) -> ConnectError {
@@ -215,13 +220,15 @@ pub(super) enum Shows {
 /// Answers a server's question for a certificate, and remembers what was answered.
 pub(super) struct WhenAsked {
     shows: Shows,
+    /// The server's address: some have another certificate of ours than others.
+    server: String,
     person: Arc<dyn Person>,
     answer: OnceLock<Result<Option<Arc<CertifiedKey>>, ConnectError>>,
 }
 
 impl WhenAsked {
-    pub(super) fn new(shows: Shows, person: Arc<dyn Person>) -> Self {
-        Self { shows, person, answer: OnceLock::new() }
+    pub(super) fn new(shows: Shows, server: String, person: Arc<dyn Person>) -> Self {
+        Self { shows, server, person, answer: OnceLock::new() }
     }
 
     /// The certificate that was shown; `None` if the server did not ask, or was shown none.
@@ -254,7 +261,7 @@ impl WhenAsked {
             self.person.tell(&format!("no certificate is shown to the server: {error}"));
             return Ok(None);
         }
-        own.load(&*self.person, now).map(|identity| Some(identity.certified_key()))
+        own.for_server(&self.server, &*self.person, now).map(|identity| Some(identity.certified_key()))
     }
 }
 
@@ -463,7 +470,7 @@ mod tests {
             own.open(&Listener::default(), SystemTime::now()).unwrap_err().fix().unwrap().contains("--cert")
         );
         let person = Arc::new(Listener::default());
-        let asked = WhenAsked::new(Shows::Own(own), Arc::<Listener>::clone(&person));
+        let asked = WhenAsked::new(Shows::Own(own), "tls://a".into(), Arc::<Listener>::clone(&person));
         assert!(asked.resolve(&[], &[]).is_none() && asked.shown().unwrap().is_none());
         assert!(person.0.lock()[0].starts_with("no certificate is shown"), "{:?}", person.0.lock());
     }
@@ -471,7 +478,8 @@ mod tests {
     #[test]
     fn s_041_it_is_made_when_a_server_asks_and_not_shown_to_one_that_wants_an_authoritys() {
         let (_folder, own) = place();
-        let asked = || WhenAsked::new(Shows::Own(own.clone()), Arc::new(Listener::default()));
+        let asked =
+            || WhenAsked::new(Shows::Own(own.clone()), "tls://a".into(), Arc::new(Listener::default()));
         let picky = asked();
         assert!(picky.resolve(&[b"CN=Company"], &[]).is_none() && picky.shown().unwrap().is_none());
         assert!(!own.exists());

@@ -50,22 +50,35 @@ impl KnownServers {
     /// The file cannot be read, others can write it, or a line in it cannot be understood: an
     /// unclear file never makes a known server unknown.
     pub fn find(&self, server: &str) -> Result<Option<Fingerprint>, ConnectError> {
+        // The last line counts, so that a line added by hand replaces an older one.
+        let lines = self.lines()?;
+        let last = lines.iter().rev().find(|(address, _)| address == server);
+        Ok(last.map(|(_, fingerprint)| *fingerprint))
+    }
+
+    /// Whether any server has this fingerprint.
+    ///
+    /// # Errors
+    /// As [`KnownServers::find`].
+    pub(super) fn any_has(&self, fingerprint: &Fingerprint) -> Result<bool, ConnectError> {
+        Ok(self.lines()?.iter().any(|(_, found)| found == fingerprint))
+    }
+
+    fn lines(&self) -> Result<Vec<(String, Fingerprint)>, ConnectError> {
         let text = self.read()?;
-        let mut found = None;
+        let mut found = Vec::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             let parsed = line.rsplit_once(' ').and_then(|(address, fingerprint)| {
-                Some((address.trim_end(), fingerprint.strip_prefix(PREFIX)?.parse().ok()?))
+                Some((address.trim_end().to_owned(), fingerprint.strip_prefix(PREFIX)?.parse().ok()?))
             });
-            let Some((address, fingerprint)) = parsed else {
+            found.push(parsed.ok_or_else(|| {
                 let why = format!("line {} is not ADDRESS {PREFIX}HEX", number + 1);
-                return Err(self.error(why).with_fix("mend the line or take it out"));
-            };
-            // The last line counts, so that a line added by hand replaces an older one.
-            found = if address == server { Some(fingerprint) } else { found };
+                self.error(why).with_fix("mend the line or take it out")
+            })?);
         }
         Ok(found)
     }

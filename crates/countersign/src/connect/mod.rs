@@ -8,6 +8,7 @@
 //! | `known_servers` | [`KnownServers`]: who was accepted at first contact |
 //! | `identity` | [`OwnIdentity`]: the key and certificate of whoever connects |
 //! | `login` | the conversation over a stream, in packets |
+//! | `succession` | the next certificate, while the present one still counts |
 //! | `rpc` | [`Calls`]: having a certificate accepted, and what lets others in |
 //! | `relay` | [`pass`], [`relay()`] and [`Door`]: what follows a login |
 //! | `info` | what a server says, as lines or JSON |
@@ -25,6 +26,7 @@ mod login;
 mod person;
 mod relay;
 mod rpc;
+mod succession;
 #[cfg(test)]
 mod tests;
 mod uri;

@@ -366,7 +366,7 @@ fn meaning(path: &str, code: Code) -> (Cause, &'static str, &'static str) {
         (Code::InvalidArgument, path::SET) => {
             (refused, "the server does not take such a passphrase", "choose a longer one")
         }
-        (Code::Unauthenticated | Code::PermissionDenied, path::RENEW) => (
+        (Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument, path::RENEW) => (
             refused,
             "the old certificate is not accepted, or did not sign for the new one",
             "have the new certificate accepted: countersign authenticate",

@@ -375,6 +375,55 @@ async fn s_039_a_certificate_of_an_authority_and_the_path_to_it_let_a_client_in(
 }
 
 #[tokio::test]
+async fn certificates_come_in_and_follow_each_other_at_our_own_gateway() {
+    use crate::{Secret, config, gateway::Gateway, modules};
+    let folder = tempfile::tempdir().unwrap();
+    let (door, state) = (folder.path().join("door"), folder.path().join("state"));
+    let mut layers = config::Layers::default();
+    layers.flag("bind-rpc", &format!("unix:{},backend=unix:/nonexistent/daemon", door.display())).unwrap();
+    layers.flag("state-dir", state.to_str().unwrap()).unwrap();
+    let paths = config::Paths::new(true, "/nonexistent", "/nonexistent", "/nonexistent");
+    let config = config::Config::new(&layers, &modules::Registry::builtin(), &paths).unwrap();
+    let gateway = Gateway::open(&config).await.unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(async move {
+        let stopped = async { drop(stopped.await) };
+        gateway.run(stopped, std::future::pending()).await
+    });
+    let uri = Uri::for_calls(&format!("unix:{}", door.display())).unwrap();
+    let known = folder.path().join("known_servers");
+    let calls = async |identity: &Arc<rustls::sign::CertifiedKey>| {
+        let connector = Connector::new(uri.clone()).with_trust(trust(&known)).with_person(Decided::to(false));
+        connector.with_identity(Arc::clone(identity)).calls().await.unwrap()
+    };
+    let [first, second, third] = [(); 3].map(|()| client_identity().0);
+    let owner = calls(&first).await;
+    let early = calls(&second).await.authenticate(Secret::new("four words of sense")).await.unwrap_err();
+    assert!(early.exit_code() == 77 && early.fix().unwrap().contains("set local.passphrase"), "{early}");
+    assert!(!owner.passphrase_is_set().await.unwrap(), "the first call takes the first place");
+    owner.set_passphrase(Secret::new("four words of sense")).await.unwrap();
+    assert!(owner.passphrase_is_set().await.unwrap());
+
+    let other = calls(&second).await;
+    let unknown = other.passphrase_is_set().await.unwrap_err();
+    assert!(unknown.exit_code() == 77 && unknown.fix().unwrap().contains("authenticate"), "{unknown}");
+    assert_eq!(other.authenticate(Secret::new("a guess")).await.unwrap_err().exit_code(), 77);
+    other.authenticate(Secret::new("four words of sense")).await.unwrap();
+    assert!(other.passphrase_is_set().await.unwrap(), "on the same connection");
+
+    let newcomer = calls(&third).await;
+    let vouched = newcomer.renew(&client_identity().0).await.unwrap_err();
+    assert_eq!(vouched.exit_code(), 77, "a stranger vouches: {vouched}");
+    newcomer.renew(&second).await.unwrap();
+    assert!(other.passphrase_is_set().await.is_ok(), "both count until the new one is seen");
+    assert!(newcomer.passphrase_is_set().await.unwrap());
+    assert!(owner.passphrase_is_set().await.unwrap());
+    drop((owner, other, newcomer));
+    stop.send(()).unwrap();
+    running.await.unwrap();
+}
+
+#[tokio::test]
 async fn s_043_a_unix_socket_is_known_by_its_address_too() {
     let folder = tempfile::tempdir().unwrap();
     let (path, known) = (folder.path().join("a b"), folder.path().join("known_servers"));
