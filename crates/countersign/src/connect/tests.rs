@@ -423,6 +423,78 @@ async fn certificates_come_in_and_follow_each_other_at_our_own_gateway() {
     running.await.unwrap();
 }
 
+/// What a server of logins and calls does, whatever it is asked: lets every login in whose certificate
+/// it accepts, and has the next one accepted that an accepted one vouches for.
+#[derive(Default)]
+struct Lenient {
+    accepted: Mutex<Vec<[u8; 32]>>,
+    shown: Mutex<Vec<[u8; 32]>>,
+}
+
+impl Lenient {
+    async fn serve(self: Arc<Self>, tls: Arc<ServerTls>, socket: TcpStream, from: SocketAddr) {
+        let peer = Peer::tcp(from, socket.local_addr().unwrap());
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let Ok((stream, peer)) = tls.accept(Stream::new(socket), peer, deadline).await else { return };
+        let shown = peer.certificate.as_ref().unwrap().fingerprint;
+        let crate::transport::Wire::TlsServer(inside) = stream.wire() else { panic!("it is TLS") };
+        if inside.get_ref().1.alpn_protocol().is_some() {
+            return self.renew(stream, shown).await;
+        }
+        let modules = if self.accepted.lock().contains(&shown) { "none" } else { "fail" };
+        let Ok(admitted) = Acceptor::of(&[modules]).unwrap().accept(stream, peer).await else { return };
+        self.shown.lock().push(shown);
+        let _ = admitted.into_stream().await;
+    }
+
+    /// The proof is looked at where calls are tested; here the newcomer is accepted.
+    async fn renew(self: Arc<Self>, stream: Stream, newcomer: [u8; 32]) {
+        use hyper::{Response, header::HeaderValue, server::conn::http2, service::service_fn};
+        use hyper_util::rt::{TokioExecutor, TokioIo};
+        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            assert_eq!(request.uri().path(), "/countersign.Trust/Renew");
+            self.accepted.lock().push(newcomer);
+            let mut response = Response::new(http_body_util::Empty::<hyper::body::Bytes>::new());
+            response.headers_mut().insert("grpc-status", HeaderValue::from_static("0"));
+            async { Ok::<_, std::convert::Infallible>(response) }
+        });
+        let _ =
+            http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    }
+}
+
+#[tokio::test]
+async fn s_042_a_login_near_the_end_of_a_certificate_has_the_next_one_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = OwnIdentity::at(folder.path().join("client.pem"));
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(340 * 24 * 60 * 60);
+    let first = own.open(&Nobody, long_ago).unwrap().fingerprint().0;
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let identity = certified_key("test", pem.as_bytes(), key.as_bytes()).unwrap();
+    let tls = Arc::new(ServerTls::speaking(identity, OldestVersion::Tls13, &["countersign"]).unwrap());
+    let pin = Some(Fingerprint::of_certificate(made.cert.der()));
+    let server = Arc::new(Lenient::default());
+    server.accepted.lock().push(first);
+    let serving = Arc::clone(&server);
+    let port =
+        listening(move |socket, from| Arc::clone(&serving).serve(Arc::clone(&tls), socket, from)).await;
+    let log_in = async |host: &str| {
+        let trust = ServerTrust { pin, ..ServerTrust::default() };
+        let uri = format!("tls://{host}:{port}");
+        connector(&uri).with_trust(trust).with_own_identity(own.clone()).connect().await.unwrap();
+        server.shown.lock().last().copied().unwrap()
+    };
+    assert_eq!(log_in("localhost").await, first);
+    let next = log_in("localhost").await;
+    assert_ne!(next, first);
+    assert_eq!(*server.accepted.lock(), [first, next]);
+    // The old one counts no more. At another address the server refuses it, and knows the next one.
+    server.accepted.lock().retain(|accepted| *accepted == next);
+    assert_eq!(log_in("127.0.0.1").await, next);
+    assert_eq!(*server.accepted.lock(), [next], "nothing is renewed twice");
+}
+
 #[tokio::test]
 async fn s_043_a_unix_socket_is_known_by_its_address_too() {
     let folder = tempfile::tempdir().unwrap();

@@ -273,7 +273,8 @@ fn accept(step: &Transaction<'_>, entry: &Entry, certificate: &[u8]) -> Result<u
     write_entry(step, entry)?;
     step.prepare_cached("INSERT OR REPLACE INTO documents (fingerprint, der) VALUES (?1, ?2)")?
         .execute(params![entry.fingerprint.0, certificate])?;
-    step.prepare_cached("UPDATE meta SET initialised = 1, certificates = certificates + ?1")?.execute([is_new])
+    step.prepare_cached("UPDATE meta SET initialised = 1, certificates = certificates + ?1")?
+        .execute([is_new])
 }
 
 fn exists(step: &Transaction<'_>, fingerprint: &Fingerprint) -> Result<bool, rusqlite::Error> {
