@@ -65,11 +65,16 @@ impl Server {
         self.events().iter().filter(|event| event["event"] == "begins" && event["call"] == name).count()
     }
 
-    /// Waits until the client of a call of this name has left, as far as the daemon can see.
-    pub fn wait_for_leaver(&self, name: &str) {
-        let event = json!({ "event": "cancelled", "call": name });
-        let left = self.daemon.eventually(|| self.events().contains(&event));
-        assert!(left, "the daemon never saw the client of `{name}` leave:\n{}", self.daemon.output());
+    /// Waits until a call of this name has begun and none is under way, as far as the daemon can see. Where it would
+    /// go on for longer than the test's patience, its client has left.
+    pub fn wait_for_end(&self, name: &str) {
+        let ended = |event: &Value| event["call"] == name && event["event"] != "begins";
+        let is_over = || {
+            let over = self.events().into_iter().filter(ended).count();
+            over > 0 && over == self.calls(name)
+        };
+        let over = self.daemon.eventually(is_over);
+        assert!(over, "the daemon never saw the end of `{name}`:\n{}", self.daemon.output());
     }
 }
 

@@ -78,13 +78,13 @@ fn a_deadline_and_a_cancelled_call_reach_the_daemon() {
     let echo = alice.call(&["echo", "hello", "--patience", "30"]);
     let remaining = echo["remaining"].as_f64().expect("the daemon sees the deadline");
     assert!((1.0..=31.0).contains(&remaining), "{echo}");
-    assert_eq!(alice.code(&["wait", "60000", "--patience", "0.3"]), "DEADLINE_EXCEEDED");
-    house.server.wait_for_leaver("wait");
+    assert_eq!(alice.code(&["wait", "600000", "--patience", "0.3"]), "DEADLINE_EXCEEDED");
+    house.server.wait_for_end("wait");
 
     let house = House::open();
     let mut alice = house.first_client();
-    assert_eq!(alice.code(&["wait", "60000", "--cancel-after", "0.3"]), "CANCELLED");
-    house.server.wait_for_leaver("wait");
+    assert_eq!(alice.code(&["wait", "600000", "--cancel-after", "0.3"]), "CANCELLED");
+    house.server.wait_for_end("wait");
     // The connection is as good as before.
     assert_eq!(alice.code(&["wait", "10"]), "OK");
 }
@@ -276,6 +276,22 @@ fn a_daemon_that_is_away_is_unavailable_and_nothing_else() {
     assert_eq!(alice.code(&["echo", "hello"]), "OK");
     std::fs::remove_dir_all(std::path::Path::new(&socket).parent().expect("a folder"))
         .expect("an own folder");
+}
+
+#[test]
+fn an_end_that_breaks_off_is_heard_of_at_the_other() {
+    let mut house = House::open();
+    drop(house.first_client());
+    let mut alice = house.client("alice");
+    assert_eq!(alice.code(&["hold"]), "OK");
+    drop(alice);
+    house.server.wait_for_end("chat");
+
+    let mut alice = house.client("alice");
+    assert_eq!(alice.code(&["hold"]), "OK");
+    house.server = Server::start();
+    let held = alice.call(&["held", "--patience", "20"]);
+    assert_eq!(held["code"], "UNAVAILABLE", "{held}");
 }
 
 /// A gateway with an RPC socket and nobody accepted yet, and a daemon behind it.
