@@ -34,12 +34,6 @@ fn the_real_client_agrees_with_the_table_on_a_chain() {
 }
 
 #[test]
-fn the_real_client_agrees_with_the_table_on_exec() {
-    control(modules::exec_passing);
-    control(modules::exec_failing);
-}
-
-#[test]
 fn the_real_client_agrees_with_the_table_on_peercred() {
     control(modules::peercred_listed);
     control(modules::peercred_unlisted);

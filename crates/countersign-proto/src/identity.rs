@@ -25,7 +25,7 @@ impl Username {
         if raw.len() > 4 * Self::MAX_BYTES {
             return bad("the user name is longer than 255 bytes");
         }
-        let name = if is_nfc(raw) { raw.to_owned() } else { raw.nfc().collect() };
+        let name = if raw.is_ascii() || is_nfc(raw) { raw.to_owned() } else { raw.nfc().collect() };
         if name.is_empty() {
             return bad("the user name is empty");
         }

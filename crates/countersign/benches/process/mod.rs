@@ -3,6 +3,7 @@
 use std::{env, fs};
 
 /// User and system time of a process so far, in seconds (proc(5), fields 14 and 15 of `stat`).
+#[allow(dead_code, reason = "not every bench counts processor time")]
 pub(crate) fn cpu(process: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
     let fields: Vec<&str> = stat.rsplit(") ").next().expect("its fields").split(' ').collect();

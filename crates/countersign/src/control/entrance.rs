@@ -1,6 +1,6 @@
 //! Where an invited client can come in.
 //!
-//! [`crate::gateway::Gateway`] lists its entrances for the control socket; an invitation names one.
+//! The gateway lists its entrances for the control socket; an invitation names one.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,6 @@
 //! The control socket: the gateway's side.
 //!
-//! [`crate::gateway::Gateway`] opens it. Its file is 0600, and the kernel is asked who connects: root
+//! The gateway opens it. Its file is 0600, and the kernel is asked who connects: root
 //! and the gateway's own user are answered, everybody else is closed without a word (S-58).
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};

@@ -28,7 +28,7 @@ use super::{
     newcomer::Newcomer,
     passphrase::{NewPassphrase, Passphrase},
     sqlite::SqliteStore,
-    store::{Admission, Applied, Change, Store},
+    store::{Admission, Applied, Change, Known, Store},
 };
 use crate::{Identity, Refusal, Secret, Username, proto::error::Reason, transport::tls::Fingerprint};
 
@@ -59,11 +59,17 @@ struct Accepted {
     name: Username,
     /// `i64::MAX` for never.
     expires: i64,
-    revoked: bool,
-    scope: Option<Box<Scope>>,
-    replaces: Option<Box<Fingerprint>>,
     /// `i64::MIN` for never.
     last_seen: AtomicI64,
+    /// What few entries have, apart, so that a million others are small.
+    rest: Option<Box<Rest>>,
+}
+
+#[derive(Default)]
+struct Rest {
+    revoked: bool,
+    scope: Scope,
+    replaces: Option<Fingerprint>,
 }
 
 impl TrustStore {
@@ -97,6 +103,7 @@ impl TrustStore {
 
     fn over(store: Box<dyn Store>, lock: Option<Lock>) -> Result<Self, TrustError> {
         let mut view = View::default();
+        view.certificates.reserve(store.count()?);
         let contents = store.load(&mut |entry| {
             view.certificates.insert(entry.fingerprint.0, Accepted::of(entry));
         })?;
@@ -137,7 +144,7 @@ impl TrustStore {
         let why = match accepted.standing(now) {
             Standing::Revoked => "the certificate was taken back",
             Standing::Expired => "the certificate's entry has expired",
-            _ if accepted.scope.as_ref().is_some_and(|scope| !scope.covers(place)) => {
+            _ if accepted.rest.as_ref().is_some_and(|rest| !rest.scope.covers(place)) => {
                 "the certificate does not count for this socket or backend"
             }
             _ => {
@@ -344,8 +351,7 @@ impl TrustStore {
     /// The store cannot be read.
     pub fn entries(&self) -> Result<Vec<Entry>, TrustError> {
         self.flush()?;
-        let mut entries = Vec::new();
-        let _ = self.store.load(&mut |entry| entries.push(entry))?;
+        let mut entries = self.store.entries()?;
         entries.sort_by(|a: &Entry, b| (a.name.as_str(), a.added).cmp(&(b.name.as_str(), b.added)));
         Ok(entries)
     }
@@ -438,7 +444,8 @@ impl TrustStore {
         for fingerprint in &pending {
             if let Some(accepted) = self.view.read().certificates.get(&fingerprint.0) {
                 seen.push((*fingerprint, accepted.last_seen.load(Ordering::Relaxed)));
-                replaced.extend(accepted.replaces.as_deref().map(|old| (*fingerprint, *old)));
+                let old = accepted.rest.as_ref().and_then(|rest| rest.replaces);
+                replaced.extend(old.map(|old| (*fingerprint, old)));
             }
         }
         if let Err(error) = self.store.apply(&Change::Seen(&seen)) {
@@ -526,29 +533,29 @@ impl TrustStore {
     /// Lets logins and sessions see an entry that is durable.
     fn put(&self, entry: Entry) {
         let fingerprint = entry.fingerprint;
-        self.view.write().certificates.insert(fingerprint.0, Accepted::of(entry));
+        self.view.write().certificates.insert(fingerprint.0, Accepted::of(entry.into()));
         self.pristine.send_if_modified(|pristine| std::mem::replace(pristine, false));
         self.leases.tell(&fingerprint.0);
     }
 }
 
 impl Accepted {
-    fn of(entry: Entry) -> Self {
+    fn of(known: Known) -> Self {
+        let Known { name, last_seen, expires, scope, revoked, replaces, .. } = known;
+        let plain = !revoked && scope.is_everything() && replaces.is_none();
         Self {
-            name: entry.name,
-            expires: entry.expires.unwrap_or(i64::MAX),
-            revoked: entry.revoked.is_some(),
-            scope: (!entry.scope.is_everything()).then(|| Box::new(entry.scope)),
-            replaces: entry.replaces.map(Box::new),
-            last_seen: AtomicI64::new(entry.last_seen.unwrap_or(i64::MIN)),
+            name,
+            expires: expires.unwrap_or(i64::MAX),
+            last_seen: AtomicI64::new(last_seen.unwrap_or(i64::MIN)),
+            rest: (!plain).then(|| Box::new(Rest { revoked, scope, replaces })),
         }
     }
 
     fn standing(&self, now: i64) -> Standing {
-        match self.revoked {
-            true => Standing::Revoked,
-            false if self.expires <= now => Standing::Expired,
-            false => Standing::Accepted,
+        match &self.rest {
+            Some(rest) if rest.revoked => Standing::Revoked,
+            _ if self.expires <= now => Standing::Expired,
+            _ => Standing::Accepted,
         }
     }
 }

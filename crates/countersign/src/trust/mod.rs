@@ -40,7 +40,7 @@ pub use invitation::{Invitation, NewInvitation, Token};
 pub use newcomer::Newcomer;
 pub use passphrase::{ADVISED_LENGTH, NewPassphrase, Passphrase};
 pub use server_identity::ServerIdentity;
-pub use store::{Admission, Applied, Change, Contents, Store};
+pub use store::{Admission, Applied, Change, Contents, Known, Store};
 
 /// The trust store of a state directory, opened when the gateway is and not before: a configuration
 /// is judged without touching it. Clones are the same store.

@@ -24,7 +24,7 @@ use super::{
     guesses::Guess,
     invitation::Invitation,
     passphrase::Passphrase,
-    store::{Admission, Applied, Change, Contents, Store},
+    store::{Admission, Applied, Change, Contents, Known, Store},
 };
 use crate::{Username, sys::files, transport::tls::Fingerprint};
 
@@ -120,6 +120,25 @@ impl SqliteStore {
         look(&self.connection.lock()).map_err(|error| fault(&self.path, &error))
     }
 
+    /// Reads these columns of every certificate, and says how many there were.
+    fn rows(
+        &self,
+        columns: &str,
+        mut read: impl FnMut(&Row<'_>) -> Result<(), String>,
+    ) -> Result<usize, TrustError> {
+        let connection = self.connection.lock();
+        let failed = |error: rusqlite::Error| fault(&self.path, &error);
+        let mut statement =
+            connection.prepare(&format!("SELECT {columns} FROM certificates")).map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        let mut count = 0;
+        while let Some(row) = rows.next().map_err(failed)? {
+            read(row).map_err(|why| self.damaged(format!("row {}: {why}", count + 1)))?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
     fn contents(&self, connection: &Connection) -> Result<(Contents, i64), rusqlite::Error> {
         let (initialised, rows) =
             connection.query_row("SELECT initialised, certificates FROM meta", [], |row| {
@@ -139,26 +158,30 @@ impl SqliteStore {
 }
 
 impl Store for SqliteStore {
-    fn load(&self, each: &mut dyn FnMut(Entry)) -> Result<Contents, TrustError> {
-        let connection = self.connection.lock();
-        let failed = |error: rusqlite::Error| fault(&self.path, &error);
-        let mut statement =
-            connection.prepare(&format!("SELECT {COLUMNS} FROM certificates")).map_err(failed)?;
-        let mut rows = statement.query([]).map_err(failed)?;
-        let mut read = 0_i64;
-        while let Some(row) = rows.next().map_err(failed)? {
-            each(read_entry(row).map_err(|why| self.damaged(format!("row {}: {why}", read + 1)))?);
-            read += 1;
-        }
-        let (contents, written) = self.contents(&connection).map_err(failed)?;
-        if read != written {
+    fn count(&self) -> Result<usize, TrustError> {
+        self.looking(|connection| {
+            connection.query_row("SELECT certificates FROM meta", [], |row| row.get::<_, u32>(0))
+        })
+        .map(|count| count as usize)
+    }
+
+    fn load(&self, each: &mut dyn FnMut(Known)) -> Result<Contents, TrustError> {
+        let read = self.rows(DECIDES, |row| Ok(each(read_known(row)?)))?;
+        let (contents, written) = self.looking(|connection| self.contents(connection))?;
+        if i64::try_from(read).ok() != Some(written) {
             return Err(self.damaged(format!("{read} certificates are left of {written}")));
         }
         Ok(contents)
     }
 
+    fn entries(&self) -> Result<Vec<Entry>, TrustError> {
+        let mut entries = Vec::new();
+        self.rows(&format!("{DECIDES}, {TELLS}"), |row| Ok(entries.push(read_entry(row)?)))?;
+        Ok(entries)
+    }
+
     fn entry(&self, fingerprint: &Fingerprint) -> Result<Option<Entry>, TrustError> {
-        let sql = format!("SELECT {COLUMNS} FROM certificates WHERE fingerprint = ?1");
+        let sql = format!("SELECT {DECIDES}, {TELLS} FROM certificates WHERE fingerprint = ?1");
         let found = self.looking(|connection| {
             connection.query_row(&sql, [fingerprint.0], |row| Ok(read_entry(row))).optional()
         })?;
@@ -284,78 +307,90 @@ fn exists(step: &Transaction<'_>, fingerprint: &Fingerprint) -> Result<bool, rus
 fn write_entry(step: &Transaction<'_>, entry: &Entry) -> Result<usize, rusqlite::Error> {
     let scope = scope_text(&entry.scope);
     let mut write = step.prepare_cached(&format!(
-        "INSERT OR REPLACE INTO certificates ({COLUMNS}) \
+        "INSERT OR REPLACE INTO certificates ({DECIDES}, {TELLS}) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
     ))?;
     write.execute(params![
         entry.fingerprint.0,
         entry.name.as_str(),
-        entry.way.code(),
-        entry.by,
-        entry.uid,
-        entry.added,
         entry.last_seen,
         entry.expires,
         scope,
         entry.revoked.as_ref().map(|revoked| revoked.at),
-        entry.revoked.as_ref().map(|revoked| revoked.why.as_str()),
         entry.replaces.map(|fingerprint| fingerprint.0),
-        checksum(entry, scope.as_deref()),
+        checksum(&Known::from(entry.clone()), scope.as_deref()),
+        entry.way.code(),
+        entry.by,
+        entry.uid,
+        entry.added,
+        entry.revoked.as_ref().map(|revoked| revoked.why.as_str()),
     ])
 }
 
-/// What makes a row wrong, in words that a damaged store is refused with.
-fn read_entry(row: &Row<'_>) -> Result<Entry, String> {
-    let bad = |error: rusqlite::Error| super::message(&error);
-    let text = |index| row.get_ref(index).and_then(|value| Ok(value.as_str()?)).map_err(bad);
-    let scope: Option<&str> = row.get_ref(8).and_then(|value| Ok(value.as_str_or_null()?)).map_err(bad)?;
-    let revoked: Option<i64> = row.get(9).map_err(bad)?;
-    let entry = Entry {
-        fingerprint: Fingerprint(row.get(0).map_err(bad)?),
-        name: Username::parse(text(1)?).map_err(|refusal| refusal.cause.to_string())?,
-        way: text(2)?.parse().map_err(|()| "an unknown way in".to_owned())?,
-        by: text(3)?.to_owned(),
-        uid: row.get(4).map_err(bad)?,
-        added: row.get(5).map_err(bad)?,
-        last_seen: row.get(6).map_err(bad)?,
-        expires: row.get(7).map_err(bad)?,
+/// The first columns of a row, or what is wrong with them, in words that a damaged store is refused with.
+fn read_known(row: &Row<'_>) -> Result<Known, String> {
+    let name = row.get_ref(1).and_then(|value| Ok(value.as_str()?)).map_err(odd)?;
+    let scope: Option<&str> = row.get_ref(4).and_then(|value| Ok(value.as_str_or_null()?)).map_err(odd)?;
+    let known = Known {
+        fingerprint: Fingerprint(row.get(0).map_err(odd)?),
+        name: Username::parse(name).map_err(|refusal| refusal.cause.to_string())?,
+        last_seen: row.get(2).map_err(odd)?,
+        expires: row.get(3).map_err(odd)?,
         scope: match scope {
             None => Scope::default(),
             Some(scope) => serde_json::from_str(scope).map_err(|error| error.to_string())?,
         },
+        revoked: row.get::<_, Option<i64>>(5).map_err(odd)?.is_some(),
+        replaces: row.get::<_, Option<[u8; 32]>>(6).map_err(odd)?.map(Fingerprint),
+    };
+    let written: u32 = row.get(7).map_err(odd)?;
+    if checksum(&known, scope) == written { Ok(known) } else { Err("it was altered".to_owned()) }
+}
+
+fn read_entry(row: &Row<'_>) -> Result<Entry, String> {
+    let known = read_known(row)?;
+    let text = |index| row.get_ref(index).and_then(|value| Ok(value.as_str()?)).map_err(odd);
+    let revoked: Option<i64> = row.get(5).map_err(odd)?;
+    Ok(Entry {
+        fingerprint: known.fingerprint,
+        name: known.name,
+        way: text(8)?.parse().map_err(|()| "an unknown way in".to_owned())?,
+        by: text(9)?.to_owned(),
+        uid: row.get(10).map_err(odd)?,
+        added: row.get(11).map_err(odd)?,
+        last_seen: known.last_seen,
+        expires: known.expires,
+        scope: known.scope,
         revoked: match revoked {
             None => None,
-            Some(at) => Some(Revocation::new(at, row.get::<_, String>(10).map_err(bad)?)),
+            Some(at) => Some(Revocation::new(at, text(12)?)),
         },
-        replaces: row.get::<_, Option<[u8; 32]>>(11).map_err(bad)?.map(Fingerprint),
-    };
-    let written: u32 = row.get(12).map_err(bad)?;
-    if checksum(&entry, scope) == written { Ok(entry) } else { Err("it was altered".to_owned()) }
+        replaces: known.replaces,
+    })
+}
+
+fn odd(error: rusqlite::Error) -> String {
+    super::message(&error)
 }
 
 /// Over all that decides. When it was last seen does not.
-fn checksum(entry: &Entry, scope: Option<&str>) -> u32 {
-    let number = |value: Option<i64>| (u8::from(value.is_some()), value.unwrap_or_default().to_le_bytes());
-    let mut sum = crc32c::crc32c(&entry.fingerprint.0);
-    let mut add = |bytes: &[u8]| {
-        sum = crc32c::crc32c_append(sum, bytes);
-        // Between two texts there is a byte that neither can hold.
-        sum = crc32c::crc32c_append(sum, &[0xff]);
-    };
-    for text in [entry.name.as_str(), entry.way.code(), &entry.by, scope.unwrap_or_default()] {
-        add(text.as_bytes());
-    }
-    let revoked = entry.revoked.as_ref();
-    for value in
-        [entry.uid.map(i64::from), Some(entry.added), entry.expires, revoked.map(|revoked| revoked.at)]
-    {
-        let (some, bytes) = number(value);
-        add(&[some]);
-        add(&bytes);
-    }
-    add(revoked.map_or(&[], |revoked| revoked.why.as_bytes()));
-    add(entry.replaces.as_ref().map_or(&[], |fingerprint| &fingerprint.0));
-    sum
+fn checksum(known: &Known, scope: Option<&str>) -> u32 {
+    let Known { fingerprint, name, expires, revoked, replaces, .. } = known;
+    let ends = expires.unwrap_or_default().to_le_bytes();
+    let marks = [u8::from(expires.is_some()), u8::from(*revoked), u8::from(replaces.is_some())];
+    let replaces = replaces.map_or([0; 32], |fingerprint| fingerprint.0);
+    // Between two texts there is a byte that neither can hold.
+    let parts: [&[u8]; 8] = [
+        &fingerprint.0,
+        name.as_str().as_bytes(),
+        &[0xff],
+        scope.unwrap_or_default().as_bytes(),
+        &[0xff],
+        &ends,
+        &marks,
+        &replaces,
+    ];
+    parts.iter().fold(0, |sum, part| if part.is_empty() { sum } else { crc32c::crc32c_append(sum, part) })
 }
 
 /// `None` for the scope that nearly all have, so that a million rows are read without a parser.
@@ -504,8 +539,11 @@ const APPLICATION: i64 = 0x636f_7369;
 /// The form of the tables below.
 const VERSION: i64 = 1;
 
-const COLUMNS: &str = "fingerprint, name, way, by, uid, added, last_seen, expires, scope, revoked, revoked_why, \
-                       replaces, checksum";
+/// The columns that a start reads.
+const DECIDES: &str = "fingerprint, name, last_seen, expires, scope, revoked, replaces, checksum";
+
+/// Those that only a listing shows.
+const TELLS: &str = "way, by, uid, added, revoked_why";
 
 /// Certificates are read at every start, their documents only to be shown: they are apart.
 const SCHEMA: &str = "
@@ -513,9 +551,9 @@ BEGIN;
 CREATE TABLE meta (initialised INTEGER NOT NULL, certificates INTEGER NOT NULL);
 INSERT INTO meta VALUES (0, 0);
 CREATE TABLE certificates (
-    fingerprint BLOB PRIMARY KEY, name TEXT NOT NULL, way TEXT NOT NULL, by TEXT NOT NULL, uid INTEGER,
-    added INTEGER NOT NULL, last_seen INTEGER, expires INTEGER, scope TEXT, revoked INTEGER, revoked_why TEXT,
-    replaces BLOB, checksum INTEGER NOT NULL
+    fingerprint BLOB PRIMARY KEY, name TEXT NOT NULL, last_seen INTEGER, expires INTEGER, scope TEXT,
+    revoked INTEGER, replaces BLOB, checksum INTEGER NOT NULL, way TEXT NOT NULL, by TEXT NOT NULL, uid INTEGER,
+    added INTEGER NOT NULL, revoked_why TEXT
 ) WITHOUT ROWID;
 CREATE TABLE documents (fingerprint BLOB PRIMARY KEY, der BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE passphrase (

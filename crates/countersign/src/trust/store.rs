@@ -6,16 +6,34 @@
 
 use std::fmt;
 
-use super::{TrustError, entry::Entry, guesses::Guess, invitation::Invitation, passphrase::Passphrase};
-use crate::transport::tls::Fingerprint;
+use super::{
+    TrustError,
+    entry::{Entry, Scope},
+    guesses::Guess,
+    invitation::Invitation,
+    passphrase::Passphrase,
+};
+use crate::{Username, transport::tls::Fingerprint};
 
 /// Keeps accepted certificates, the passphrase, invitations, and wrong guesses.
 pub trait Store: fmt::Debug + Send + Sync {
-    /// Reads every entry once, and everything else, in one consistent look.
+    /// How many entries there are, for whoever makes room for them.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn count(&self) -> Result<usize, TrustError>;
+
+    /// Reads what decides of every entry, and everything else, in one consistent look.
     ///
     /// # Errors
     /// It cannot be read, or is damaged: then it says so and gives nothing (S-53).
-    fn load(&self, each: &mut dyn FnMut(Entry)) -> Result<Contents, TrustError>;
+    fn load(&self, each: &mut dyn FnMut(Known)) -> Result<Contents, TrustError>;
+
+    /// Every entry, whole.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn entries(&self) -> Result<Vec<Entry>, TrustError>;
 
     /// The entry of a certificate.
     ///
@@ -34,6 +52,41 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// # Errors
     /// It could not be made, for example for want of space; nothing has changed then (S-54).
     fn apply(&self, change: &Change<'_>) -> Result<Applied, TrustError>;
+}
+
+/// What decides of an entry: all that a login must know, and nothing more, for there may be a million
+/// of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Known {
+    /// [`Entry::fingerprint`].
+    pub fingerprint: Fingerprint,
+    /// [`Entry::name`].
+    pub name: Username,
+    /// [`Entry::last_seen`].
+    pub last_seen: Option<i64>,
+    /// [`Entry::expires`].
+    pub expires: Option<i64>,
+    /// [`Entry::scope`].
+    pub scope: Scope,
+    /// Whether it was taken back.
+    pub revoked: bool,
+    /// [`Entry::replaces`].
+    pub replaces: Option<Fingerprint>,
+}
+
+impl From<Entry> for Known {
+    fn from(entry: Entry) -> Self {
+        Self {
+            fingerprint: entry.fingerprint,
+            name: entry.name,
+            last_seen: entry.last_seen,
+            expires: entry.expires,
+            scope: entry.scope,
+            revoked: entry.revoked.is_some(),
+            replaces: entry.replaces,
+        }
+    }
 }
 
 /// What a store holds beside its entries.
@@ -122,10 +175,7 @@ pub enum Applied {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::{
-        Username,
-        trust::entry::{Revocation, Scope, Way},
-    };
+    use crate::trust::entry::{Revocation, Way};
 
     fn entry(byte: u8) -> Entry {
         let name = Username::parse(&format!("user-{byte}")).unwrap();
@@ -140,9 +190,12 @@ pub(super) mod tests {
     }
 
     fn all(store: &dyn Store) -> (Vec<Entry>, Contents) {
-        let mut entries = Vec::new();
-        let contents = store.load(&mut |entry| entries.push(entry)).unwrap();
+        let (mut entries, mut known) = (store.entries().unwrap(), Vec::new());
+        let contents = store.load(&mut |entry| known.push(entry)).unwrap();
         entries.sort_by_key(|entry| entry.fingerprint.0);
+        known.sort_by_key(|known| known.fingerprint.0);
+        assert_eq!(known, entries.iter().cloned().map(Known::from).collect::<Vec<_>>());
+        assert_eq!(store.count().unwrap(), entries.len());
         (entries, contents)
     }
 

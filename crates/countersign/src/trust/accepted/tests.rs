@@ -296,8 +296,14 @@ fn s_054_an_enrolment_that_cannot_be_kept_is_refused_and_the_next_one_works() {
     #[derive(Debug)]
     struct Full(Box<dyn Store>, std::sync::atomic::AtomicBool);
     impl Store for Full {
-        fn load(&self, each: &mut dyn FnMut(Entry)) -> Result<super::super::Contents, TrustError> {
+        fn load(&self, each: &mut dyn FnMut(Known)) -> Result<super::super::Contents, TrustError> {
             self.0.load(each)
+        }
+        fn count(&self) -> Result<usize, TrustError> {
+            self.0.count()
+        }
+        fn entries(&self) -> Result<Vec<Entry>, TrustError> {
+            self.0.entries()
         }
         fn entry(&self, fingerprint: &Fingerprint) -> Result<Option<Entry>, TrustError> {
             self.0.entry(fingerprint)

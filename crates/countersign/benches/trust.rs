@@ -1,0 +1,226 @@
+//! What trust costs: judging a certificate beside 1, 10,000 and a million accepted ones, opening such
+//! a store, and letting certificates in.
+//!
+//! `cargo bench -p countersign --bench trust`. Stores are made in a temporary folder, a million entries
+//! in one step. A check is what a connection with a certificate costs: the SHA-256 of the certificate
+//! that was shown, the look-up, and the identity; the certificates are shown in a random order, each
+//! once before any is shown again, so that a large store is not measured by what a cache holds of it.
+//! The stores take turns, and the median of the rounds is shown. Opening is done in a process of its
+//! own, whose memory is read. `ENTRIES` and `ROUNDS` change the sizes.
+#![cfg(target_os = "linux")]
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command,
+    sync::{Arc, atomic::AtomicUsize, atomic::Ordering},
+    thread,
+    time::Instant,
+};
+
+use countersign::{
+    Peer, Secret, Username,
+    proto::peer::{Certificate, TlsFacts},
+    transport::tls::Fingerprint,
+    trust::{Entry, NewInvitation, NewPassphrase, Newcomer, Place, TrustStore, Way},
+};
+
+mod process;
+
+use process::{number, resident};
+
+fn main() {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["open", directory] => open(directory),
+        // `cargo test --benches` runs this too; there is nothing to measure then.
+        _ if words.contains(&"--test") => {}
+        _ => measure(),
+    }
+}
+
+fn measure() {
+    let most = number("ENTRIES", 1_000_000);
+    let stores: Vec<Filled> = [1, 10_000, most].into_iter().map(Filled::with).collect();
+    println!("opening");
+    for filled in &stores {
+        opening(filled);
+    }
+    println!("checking a certificate that was shown");
+    let opened: Vec<(&Filled, TrustStore)> = stores
+        .iter()
+        .map(|filled| (filled, TrustStore::open(filled.folder.path()).expect("it opens")))
+        .collect();
+    checking(&opened);
+    drop(opened);
+    println!("letting certificates in");
+    enrolling();
+}
+
+/// A store with some entries, on disk.
+struct Filled {
+    folder: tempfile::TempDir,
+    entries: u64,
+}
+
+impl Filled {
+    fn with(entries: u64) -> Self {
+        let folder = private_folder();
+        let store = TrustStore::open(folder.path()).expect("a new store");
+        let mut many: Vec<(Entry, Vec<u8>)> = (0..entries)
+            .map(|number| {
+                let der = certificate(number);
+                let name = Username::parse(&format!("user-{number}")).expect("a name");
+                (Entry::new(Fingerprint::of_certificate(&der), name, Way::Imported, "bench", 1), der)
+            })
+            .collect();
+        many.sort_by_key(|(entry, _)| entry.fingerprint.0);
+        store.add_all(many).expect("they are kept");
+        Self { folder, entries }
+    }
+}
+
+/// As long as Multipass's, and no other's.
+fn certificate(number: u64) -> Vec<u8> {
+    let mut der = vec![0x5a; 450];
+    der[..8].copy_from_slice(&number.to_le_bytes());
+    der
+}
+
+fn opening(filled: &Filled) {
+    let program = env::current_exe().expect("this program");
+    let mut seconds = Vec::new();
+    let mut memory = 0.0_f64;
+    for _ in 0..number("ROUNDS", 5) {
+        let done = Command::new(&program).arg("open").arg(filled.folder.path()).output().expect("it runs");
+        let text = String::from_utf8(done.stdout).expect("text");
+        let (took, kib) = text.trim().split_once(' ').expect("two numbers");
+        seconds.push(took.parse().expect("a number"));
+        memory = memory.max(kib.parse().expect("a number"));
+    }
+    println!(
+        "  {:>9} entries: {:.3} s, {:.0} MiB resident",
+        filled.entries,
+        median(&mut seconds),
+        memory / 1024.0
+    );
+}
+
+fn open(directory: &str) {
+    let start = Instant::now();
+    let store = TrustStore::open(Path::new(directory)).expect("it opens");
+    let took = start.elapsed().as_secs_f64();
+    println!("{took} {}", resident(std::process::id()));
+    drop(store);
+}
+
+fn checking(opened: &[(&Filled, TrustStore)]) {
+    const SHOWN: u64 = 10_000;
+    let place = Place::new("rpc", "tcp:127.0.0.1:1");
+    // The first sight of each is noted to be written down; that is once a minute and not every time.
+    for (filled, store) in opened {
+        for number in 0..filled.entries {
+            store.judge(&Certificate::new(&certificate(number)).fingerprint, &place).expect("it is accepted");
+        }
+        store.flush().expect("they are written down");
+    }
+    let mut nanoseconds: Vec<Vec<f64>> = vec![Vec::new(); opened.len()];
+    let mut turn = 0;
+    for _ in 0..number("ROUNDS", 5) * 8 {
+        for ((filled, store), results) in opened.iter().zip(&mut nanoseconds) {
+            // Another part of the store each time, spread over all of it.
+            turn += SHOWN;
+            let shown: Vec<Vec<u8>> = (0..SHOWN)
+                .map(|step| certificate((turn + step).wrapping_mul(STRIDE) % filled.entries))
+                .collect();
+            let start = Instant::now();
+            for der in &shown {
+                let certificate = Certificate::new(der);
+                let identity = store.judge(&certificate.fingerprint, &place).expect("it is accepted");
+                std::hint::black_box(identity);
+            }
+            results.push(start.elapsed().as_secs_f64() * 1e9 / SHOWN as f64);
+        }
+    }
+    let medians: Vec<f64> = nanoseconds.iter_mut().map(|results| median(results)).collect();
+    for ((filled, _), took) in opened.iter().zip(&medians) {
+        println!(
+            "  {:>9} entries: {took:.0} ns a check, {:.2} of one entry's",
+            filled.entries,
+            took / medians[0]
+        );
+    }
+}
+
+fn enrolling() {
+    let folder = private_folder();
+    let store = TrustStore::open(folder.path()).expect("a new store");
+    store
+        .set_passphrase(Some(&NewPassphrase::new(Secret::new("a passphrase to enrol with"))), "bench")
+        .expect("set");
+    for threads in [1, 4] {
+        let most = 40 * threads;
+        let took = by(&store, threads, most, |store, newcomer, _| {
+            store.enrol_by_passphrase(newcomer, &Secret::new("a passphrase to enrol with")).is_ok()
+        });
+        println!("  by passphrase, {threads} at once: {:.0} a second", most as f64 / took);
+        let tokens: Vec<Secret> = (0..10 * most)
+            .map(|_| {
+                let name = Username::parse("invited").expect("a name");
+                let new = NewInvitation::new(name, i64::MAX, Fingerprint([0; 32]), "tls://bench:1");
+                Secret::new(store.invite(new, "bench").expect("invited").1.expose().as_bytes())
+            })
+            .collect();
+        let took = by(&store, threads, 10 * most, |store, newcomer, number| {
+            store.enrol_by_token(newcomer, &tokens[number]).is_ok()
+        });
+        println!("  by invitation, {threads} at once: {:.0} a second", 10.0 * most as f64 / took);
+    }
+}
+
+/// Seconds that `most` enrolments of clients at addresses of their own take.
+fn by(
+    store: &TrustStore,
+    threads: usize,
+    most: usize,
+    enrol: impl Fn(&TrustStore, &Newcomer, usize) -> bool + Sync,
+) -> f64 {
+    static CLIENTS: AtomicUsize = AtomicUsize::new(1 << 24);
+    let (next, start) = (AtomicUsize::new(0), Instant::now());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= most {
+                        break;
+                    }
+                    let client = CLIENTS.fetch_add(1, Ordering::Relaxed) as u32;
+                    let address = (std::net::Ipv4Addr::from(client), 1).into();
+                    let certificate = Certificate::new(&certificate(u64::from(client) << 32));
+                    let peer =
+                        Peer::tcp(address, address).encrypted(TlsFacts::default(), Some(certificate), None);
+                    let newcomer = Newcomer::of(&Arc::new(peer)).expect("it has a certificate");
+                    assert!(enrol(store, &newcomer, number));
+                }
+            });
+        }
+    });
+    start.elapsed().as_secs_f64()
+}
+
+fn private_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).expect("ours alone");
+    folder
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// An odd number without small factors, so that steps of it reach every entry.
+const STRIDE: u64 = 2_654_435_761;
