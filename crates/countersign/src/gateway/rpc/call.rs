@@ -11,7 +11,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use hyper::{Request, Response, body::Incoming};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    header::{HeaderName, HeaderValue},
+};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, futures::OwnedNotified, watch},
@@ -26,7 +30,7 @@ use super::{
     pass,
 };
 use crate::{
-    Grant, Peer, Refusal,
+    Grant, Identity, Peer, Refusal,
     backend::SessionFacts,
     gateway::{
         audit::Decision,
@@ -34,6 +38,7 @@ use crate::{
         handover::{EndReason, Ended},
     },
     proto::{
+        chain::Proof,
         error::Reason,
         server::Settings,
         wire::multipass::{Code, Status, path},
@@ -57,6 +62,15 @@ pub(super) struct Calls {
     since: Mutex<Option<Instant>>,
     /// Whether a refusal was recorded since the last call that was accepted.
     refused: AtomicBool,
+    introduction: Mutex<Option<Introduction>>,
+}
+
+/// What the daemon is told of a client, for as long as it stays the same.
+#[derive(Debug)]
+struct Introduction {
+    identity: Option<Identity>,
+    proofs: Vec<Proof>,
+    metadata: Arc<[(HeaderName, HeaderValue)]>,
 }
 
 /// How far a connection has come.
@@ -92,6 +106,7 @@ impl Calls {
             traffic: Arc::default(),
             since: Mutex::default(),
             refused: AtomicBool::new(false),
+            introduction: Mutex::default(),
         }
     }
 
@@ -109,6 +124,21 @@ impl Calls {
 
     pub(super) fn session(&self) -> &str {
         &self.facts.id
+    }
+
+    /// Who is there, as metadata.
+    pub(super) fn metadata(&self, grant: &Grant) -> Arc<[(HeaderName, HeaderValue)]> {
+        let mut introduction = self.introduction.lock();
+        let same = |known: &&Introduction| {
+            known.identity.as_ref() == grant.identity() && known.proofs == grant.proofs()
+        };
+        if let Some(known) = introduction.as_ref().filter(same) {
+            return Arc::clone(&known.metadata);
+        }
+        let metadata: Arc<[_]> = pass::metadata(grant, &self.facts).collect();
+        let (identity, proofs) = (grant.identity().cloned(), grant.proofs().to_vec());
+        *introduction = Some(Introduction { identity, proofs, metadata: Arc::clone(&metadata) });
+        metadata
     }
 
     pub(super) fn link(&self) -> &Link {
@@ -130,8 +160,9 @@ impl Calls {
     /// Answers a call.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
         match request.uri().path() {
-            path::AUTHENTICATE => enrol::authenticate(self, request).await,
-            path::RENEW => enrol::renew(self, request).await,
+            // Boxed, so that the state of every call is not as large as that of the rare ones.
+            path::AUTHENTICATE => Box::pin(enrol::authenticate(self, request)).await,
+            path::RENEW => Box::pin(enrol::renew(self, request)).await,
             _ => self.judge(request).await,
         }
     }
@@ -146,7 +177,7 @@ impl Calls {
             Err(refusal) if pings => refused(&Status::new(self.status(&refusal).code, "")),
             Err(refusal) => refused(&self.status(&refusal)),
             Ok(grant) => match request.uri().path() {
-                path::GET | path::SET => enrol::setting(self, &grant, request, live).await,
+                path::GET | path::SET => Box::pin(enrol::setting(self, &grant, request, live)).await,
                 _ => pass::on(self, &grant, request, Vec::new(), live).await,
             },
         }

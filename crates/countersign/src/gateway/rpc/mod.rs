@@ -110,7 +110,8 @@ async fn converse(calls: &Arc<Calls>, stream: Stream, place: Place) {
     let answering = Arc::clone(calls);
     let service = service_fn(move |request| {
         let calls = Arc::clone(&answering);
-        async move { Ok::<_, Infallible>(calls.answer(request).await) }
+        // Boxed: the library moves it several times before it runs.
+        Box::pin(async move { Ok::<_, Infallible>(calls.answer(request).await) })
     });
     let mut connection = pin!(http(known).serve_connection(TokioIo::new(stream), service));
     let mut progress = calls.progress();

@@ -18,7 +18,8 @@ use super::{
     call::{Calls, Live, Traffic},
 };
 use crate::{
-    Grant, backend,
+    Grant,
+    backend::{self, SessionFacts},
     proto::wire::multipass::{Code, PingReply, Status, path, percent_encoded},
 };
 
@@ -50,6 +51,17 @@ pub(super) async fn on(
     }
 }
 
+/// Who is there. Metadata is ASCII: names are encoded as gRPC encodes its own text.
+pub(super) fn metadata(
+    grant: &Grant,
+    facts: &SessionFacts,
+) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    backend::metadata_of(grant, facts).into_iter().filter_map(|(name, value)| {
+        let value = HeaderValue::from_str(&percent_encoded(&value)).ok()?;
+        Some((HeaderName::from_static(name), value))
+    })
+}
+
 fn without_daemon(path: &str) -> Response<Answer> {
     match path {
         path::PING => replied(&PingReply::default()),
@@ -71,12 +83,7 @@ fn forwarded(
     let (mut parts, body) = request.into_parts();
     parts.uri = over(calls.hall().backend.scheme(), parts.uri);
     without_ours(&mut parts.headers);
-    for (name, value) in backend::metadata_of(grant, calls.facts()) {
-        // Metadata is ASCII: names are encoded as gRPC encodes its own text.
-        if let Ok(value) = HeaderValue::from_str(&percent_encoded(&value)) {
-            parts.headers.insert(HeaderName::from_static(name), value);
-        }
-    }
+    parts.headers.extend(calls.metadata(grant).iter().cloned());
     let pieces = read.into_iter().rev().collect();
     Request::from_parts(parts, Upward { pieces, body, traffic: Arc::clone(live.traffic()) })
 }
