@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{connect, generate, identity, info, modules, report::Report, serve, trust, tryout, users};
+use crate::{
+    authenticate, connect, generate, identity, info, modules, report::Report, serve, settings, trust, tryout,
+    users,
+};
 
 /// Authentication in front of any daemon.
 #[derive(Debug, Parser)]
@@ -29,6 +32,10 @@ enum Command {
     Connect(connect::ConnectArgs),
     Info(info::InfoArgs),
     Identity(identity::IdentityArgs),
+    #[command(visible_alias = "auth")]
+    Authenticate(authenticate::AuthenticateArgs),
+    Get(settings::GetArgs),
+    Set(settings::SetArgs),
     Trust(trust::TrustArgs),
     Users(users::UsersArgs),
     Modules(modules::ModulesArgs),
@@ -46,6 +53,9 @@ impl Args {
             Command::Connect(args) => connect::run(args).map(|()| ExitCode::SUCCESS),
             Command::Info(args) => info::run(args).map(|()| ExitCode::SUCCESS),
             Command::Identity(args) => identity::run(&args).map(|()| ExitCode::SUCCESS),
+            Command::Authenticate(args) => authenticate::run(&args).map(|()| ExitCode::SUCCESS),
+            Command::Get(args) => settings::show(&args).map(|()| ExitCode::SUCCESS),
+            Command::Set(args) => settings::set(&args).map(|()| ExitCode::SUCCESS),
             Command::Trust(args) => trust::run(args).map(|()| ExitCode::SUCCESS),
             Command::Users(args) => users::run(args).map(|()| ExitCode::SUCCESS),
             Command::Modules(args) => modules::run(args).map(|()| ExitCode::SUCCESS),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod authenticate;
 mod connect;
 mod generate;
 mod identity;
@@ -10,7 +11,10 @@ mod logging;
 mod login;
 mod modules;
 mod report;
+mod secret;
 mod serve;
+mod server;
+mod settings;
 mod trust;
 mod tryout;
 mod users;

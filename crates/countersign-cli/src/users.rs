@@ -1,7 +1,6 @@
 //! `countersign users`: the table of users that the module `sqlite` checks with.
 
 use std::{
-    io::{IsTerminal as _, Read as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -13,7 +12,10 @@ use countersign::{
     users::{NewUser, Standing, UserError, UserRow, UserTable},
 };
 
-use crate::report::{Exit, Report, print, print_json};
+use crate::{
+    report::{Exit, Report, print, print_json},
+    secret,
+};
 
 /// Keep the table of users that the module `sqlite` checks with.
 #[derive(Debug, Args)]
@@ -227,36 +229,15 @@ fn import(table: &Path, from: &Path, legacy: bool) -> Result<(), Report> {
 
 impl SourceArgs {
     fn read(&self, name: &str, twice: bool) -> Result<Secret, Report> {
-        let bytes = match (&self.password_file, self.stdin) {
-            (Some(file), _) => std::fs::read(file).map_err(|error| {
-                Report::new(Exit::Failure, format!("{}: it cannot be read: {error}", file.display()))
-                    .fix("name a file that holds the password, or use --stdin")
-            })?,
-            (None, true) => {
-                let mut bytes = Vec::new();
-                std::io::stdin().lock().take(MOST).read_to_end(&mut bytes)?;
-                bytes
+        match (&self.password_file, self.stdin) {
+            (Some(file), _) => secret::of_file(file),
+            (None, true) => secret::of_input(),
+            (None, false) => {
+                let again = twice.then_some("the same again: ");
+                secret::ask(&format!("password for {name}: "), again, "--password-file or --stdin")
             }
-            (None, false) => return ask(name, twice),
-        };
-        let end = bytes.strip_suffix(b"\n").map_or(bytes.len(), <[u8]>::len);
-        let mut bytes = bytes;
-        bytes.truncate(end);
-        Ok(Secret::new(bytes))
+        }
     }
-}
-
-/// Asks on the terminal, without echo.
-fn ask(name: &str, twice: bool) -> Result<Secret, Report> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Report::new(Exit::NoCredential, "the password: there is no terminal to ask on")
-            .fix("use --password-file or --stdin"));
-    }
-    let first = Secret::new(rpassword::prompt_password(format!("password for {name}: "))?);
-    if twice && !first.matches(rpassword::prompt_password("the same again: ")?.as_bytes()) {
-        return Err(Report::new(Exit::Failure, "the password: the two are not the same").fix("try again"));
-    }
-    Ok(first)
 }
 
 fn username(name: &str) -> Result<Username, Report> {
@@ -281,6 +262,3 @@ impl From<UserError> for Report {
         Self::new(Exit::Failure, error).fix(fix)
     }
 }
-
-/// The longest password in bytes.
-const MOST: u64 = 65_536;

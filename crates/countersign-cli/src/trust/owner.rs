@@ -28,6 +28,11 @@ pub(crate) struct OwnerArgs {
 const GATEWAY: &str = "Gateway";
 
 impl OwnerArgs {
+    /// Whether one is named.
+    pub(crate) fn is_given(&self) -> bool {
+        self.state_dir.is_some() || self.control.is_some() || self.config.is_some()
+    }
+
     /// Finds the gateway, or its state directory. To be called before there are threads: root goes on
     /// as the owner of that directory, so that the gateway can read what is made there.
     pub(crate) fn reach(&self) -> Result<Reached, Report> {

@@ -2,7 +2,7 @@
 //!
 //! Called by [`super::ControlSocket`] and [`super::Owner`], which have made sure that it is the owner.
 
-use std::fmt::Write as _;
+use std::{collections::HashSet, fmt::Write as _};
 
 use super::entrance::Entrance;
 use super::message::{
@@ -142,17 +142,17 @@ impl Administration<'_> {
             .iter()
             .map(|certificate| self.newcomer(certificate, None, Way::Imported))
             .collect::<Result<_, _>>()?;
-        let (mut added, mut known, mut revoked) = (0, 0, Vec::new());
+        let (mut new, mut known, mut revoked, mut seen) = (Vec::new(), 0, Vec::new(), HashSet::new());
         for (entry, certificate) in entries.into_iter().zip(certificates) {
             match self.store.standing(&entry.fingerprint.0) {
-                Standing::Unknown => {
-                    self.store.add(entry, &certificate.0)?;
-                    added += 1;
-                }
+                _ if !seen.insert(entry.fingerprint) => known += 1,
+                Standing::Unknown => new.push((entry, certificate.0.clone())),
                 Standing::Revoked => revoked.push(entry.fingerprint.to_string()),
                 _ => known += 1,
             }
         }
+        let added = new.len();
+        self.store.add_all(new)?;
         Ok(Response::Imported { added, known, revoked })
     }
 

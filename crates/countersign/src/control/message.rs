@@ -370,6 +370,11 @@ pub struct PassphraseFacts {
 }
 
 impl PassphraseFacts {
+    /// Nothing more than whether one is set.
+    pub fn is_set(set: bool) -> Self {
+        Self { set, ..Self::default() }
+    }
+
     pub(super) fn of(passphrase: Option<&Passphrase>, now: i64) -> Self {
         passphrase.filter(|set| set.is_open(now)).map_or_else(Self::default, |set| Self {
             set: true,

@@ -149,6 +149,12 @@ fn an_entry_is_meant_by_its_name_or_eight_digits_and_never_guessed() {
 fn a_list_of_any_age_is_imported_once_and_exported_again() {
     let rig = Rig::new();
     let list = multipass_list();
+    let twice = vec![list[1].clone(), list[1].clone()];
+    assert!(matches!(
+        rig.ask(Request::Import { certificates: twice }),
+        Response::Imported { added: 1, known: 1, .. }
+    ));
+    rig.entry(Request::Forget { selector: Fingerprint::of_certificate(&list[1].0).to_string() });
     let import = || rig.ask(Request::Import { certificates: list.clone() });
     let number = list.len();
     assert!(number >= 5, "{number}");
