@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     Place,
-    process::{Daemon, program},
+    process::{Daemon, Finished, program, run},
 };
 
 /// A running `countersign serve` with a state folder of its own.
@@ -77,6 +77,12 @@ impl Gateway {
     #[must_use]
     pub fn root(&self) -> String {
         self.place.text("state/tls/root.crt")
+    }
+
+    /// Runs `countersign trust` as its owner.
+    pub fn trust(&self, words: &[&str]) -> Finished {
+        let state = self.place.text("state");
+        run(&mut countersign(&self.place, &[&["trust", "--state-dir", &state], words].concat()))
     }
 
     /// Everything the gateway has printed.

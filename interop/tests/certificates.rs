@@ -1,7 +1,10 @@
 //! Programs that know TLS and nothing else of us, with the certificate that lets them in and with others:
 //! `openssl s_client`, `curl`, `psql`.
 
-use std::process::Command;
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use countersign_interop::{
     Place,
@@ -42,15 +45,43 @@ fn certificates_of_the_trust_store_reach_the_daemons_behind() {
         accepted: vec![Pair::of_client(&place, "alice")],
         refused: vec![Pair::of_client(&place, "mallory")],
     };
-    // The first client of the Unix socket beside is accepted on the others too.
-    let enrol = |gateway: &Gateway| {
+    let add = |gateway: &Gateway| {
+        gateway.trust(&["add", &clients.accepted[0].cert, "--name", "the door"]).expect_success();
+    };
+    curl_is_served("certificate", &clients, add);
+    psql_is_served("certificate", &clients, add);
+    // The first client of the Unix socket beside is accepted on the port too.
+    let come_first = |gateway: &Gateway| {
         let socket = gateway.place().text("first");
         let first = whoami(&["-unix", &socket], gateway, Some(&clients.accepted[0]));
         assert!(first.is_some(), "the first client\n{}", gateway.log());
     };
-    curl_is_served("certificate", &clients, enrol);
-    psql_is_served("certificate", &clients, enrol);
-    openssl_is_served("certificate", &clients, enrol);
+    openssl_is_served("certificate", &clients, come_first);
+    let who = openssl_is_served("certificate", &clients, add);
+    assert_eq!(who[0]["user"], "the door", "{who:?}");
+}
+
+#[test]
+fn s_040_the_session_of_a_certificate_that_is_taken_back_ends_at_once() {
+    let place = Place::new();
+    let alice = Pair::of_client(&place, "alice");
+    let gateway = gateway("certificate", "", "builtin:whoami");
+    gateway.trust(&["add", &alice.cert, "--name", "alice"]).expect_success();
+    let address = format!("localhost:{}", gateway.port());
+    let quickest = (0..5).map(|_| {
+        let session = s_client(&["-connect", &address], &gateway, Some(&alice));
+        session.wait_for("what whoami says", first_line);
+        let begun = Instant::now();
+        gateway.trust(&["remove", "alice", "--why", "lost"]).expect_success();
+        session.wait();
+        let took = begun.elapsed();
+        assert_eq!(whoami(&["-connect", &address], &gateway, Some(&alice)), None);
+        gateway.trust(&["restore", "alice"]).expect_success();
+        took
+    });
+    // The best of a few: a loaded machine is slow now and then.
+    let quickest = quickest.min().expect("some tries");
+    assert!(quickest < Duration::from_millis(100), "{quickest:?}");
 }
 
 fn curl_is_served(chain: &str, clients: &Clients, enrol: impl Fn(&Gateway)) {
@@ -125,8 +156,19 @@ fn gateway(chain: &str, options: &str, backend: &str) -> Gateway {
     )
 }
 
-/// The line that `builtin:whoami` begins with, as `openssl s_client` shows it; `None` if the server closes instead.
+/// The line that `builtin:whoami` begins with; `None` if the server closes instead.
 fn whoami(address: &[&str], gateway: &Gateway, pair: Option<&Pair>) -> Option<Value> {
+    let client = s_client(address, gateway, pair);
+    client.eventually(|| first_line(&client.output()).is_some());
+    first_line(&client.output())
+}
+
+fn first_line(output: &str) -> Option<Value> {
+    output.lines().find_map(|line| serde_json::from_str(line).ok())
+}
+
+/// `openssl s_client`, until the server closes.
+fn s_client(address: &[&str], gateway: &Gateway, pair: Option<&Pair>) -> Daemon {
     let mut command = program("openssl");
     command.arg("s_client").args(address).args(["-servername", "localhost", "-verify_hostname", "localhost"]);
     // Quiet, it goes on after the end of its input.
@@ -134,8 +176,5 @@ fn whoami(address: &[&str], gateway: &Gateway, pair: Option<&Pair>) -> Option<Va
     if let Some(Pair { cert, key }) = pair {
         command.args(["-cert", cert, "-key", key]);
     }
-    let client = Daemon::start(command);
-    let line = || client.output().lines().find_map(|line| serde_json::from_str(line).ok());
-    client.eventually(|| line().is_some());
-    line()
+    Daemon::start(command)
 }

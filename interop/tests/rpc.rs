@@ -1,5 +1,7 @@
 //! The RPC door before a real gRPC daemon, with real gRPC clients that know nothing of it.
 
+use std::time::{Duration, Instant};
+
 use countersign_interop::{
     Place,
     certificate::Pair,
@@ -212,6 +214,71 @@ fn s_039_a_certificate_of_any_shape_is_as_good_as_another() {
 }
 
 #[test]
+fn a_list_of_multipass_is_taken_over() {
+    let house = House::open();
+    let shapes = Pair::of_every_shape();
+    let list: String =
+        shapes.iter().map(|(_, pair)| std::fs::read_to_string(&pair.cert).expect("a certificate")).collect();
+    house.gateway.trust(&["import", &house.place.file("multipass_client_certs.pem", list)]).expect_success();
+    for (shape, pair) in shapes {
+        let mut client = Client::new(&house.target(), &house.gateway.root(), Some(&pair));
+        assert_eq!(client.call(&["echo", "x"])["text"], "x", "{shape}");
+    }
+    // The place of the first is taken by them.
+    assert_eq!(house.client("late").code(&["echo", "x"]), "UNAUTHENTICATED");
+}
+
+#[test]
+fn s_040_a_certificate_that_is_taken_back_is_out_at_once_in_the_middle_of_its_calls() {
+    let house = House::open();
+    let mut alice = house.first_client();
+    let mut bob = house.client("bob");
+    assert_eq!(bob.code(&["echo", "x"]), "UNAUTHENTICATED");
+    house.gateway.trust(&["add", &house.pair("bob").cert, "--name", "bob"]).expect_success();
+    assert_eq!(alice.code(&["set", "local.passphrase", "a long passphrase"]), "OK");
+    assert_eq!((alice.code(&["hold"]), bob.code(&["hold"])), ("OK".to_owned(), "OK".to_owned()));
+    let quickest = (0..5).map(|_| {
+        bob.begin(&["held", "--patience", "30"]);
+        let begun = Instant::now();
+        house.gateway.trust(&["remove", "bob", "--why", "lost"]).expect_success();
+        let held = bob.end();
+        let took = begun.elapsed();
+        assert_eq!(held["code"], "UNAUTHENTICATED", "{held}");
+        let refused = bob.call(&["echo", "x"]);
+        assert_eq!(refused["code"], "UNAUTHENTICATED", "{refused}");
+        // Whoever was put out does not come back by what everybody may know.
+        assert_ne!(bob.code(&["authenticate", "a long passphrase"]), "OK");
+        house.gateway.trust(&["restore", "bob"]).expect_success();
+        assert_eq!(bob.code(&["hold"]), "OK");
+        took
+    });
+    // The best of a few: a loaded machine is slow now and then.
+    let quickest = quickest.min().expect("some tries");
+    assert!(quickest < Duration::from_millis(100), "{quickest:?}");
+    assert_eq!(alice.code(&["held", "--patience", "0.2"]), "nothing happened", "nobody else's streams end");
+    // Another gateway after it knows the same.
+    house.gateway.trust(&["remove", "bob"]).expect_success();
+    let House { server, gateway, place } = house;
+    let gateway = Gateway::start_in(gateway.stop(), &House::arguments(&place, &server), |_| {});
+    let house = House { server, gateway, place };
+    assert_eq!(house.client("bob").code(&["echo", "x"]), "UNAUTHENTICATED");
+    assert_eq!(house.client("alice").code(&["echo", "x"]), "OK");
+}
+
+#[test]
+fn the_first_place_is_free_again_after_a_reset_and_only_then() {
+    let house = House::open();
+    let mut alice = house.first_client();
+    let mut late = house.client("late");
+    house.gateway.trust(&["remove", &name_of_only(&house)]).expect_success();
+    assert_eq!(alice.code(&["echo", "x"]), "UNAUTHENTICATED");
+    assert_eq!(late.code(&["echo", "x"]), "UNAUTHENTICATED", "nobody is accepted, and nobody is first");
+    house.gateway.trust(&["reset", "--yes"]).expect_success();
+    assert_eq!(late.code(&["echo", "x"]), "OK");
+    assert_eq!(alice.code(&["echo", "x"]), "UNAUTHENTICATED");
+}
+
+#[test]
 fn ping_and_authenticate_never_take_the_first_place() {
     let house = House::open();
     let mut early = house.client("early");
@@ -304,11 +371,15 @@ struct House {
 impl House {
     fn open() -> Self {
         let (server, place) = (Server::start(), Place::new());
-        let gateway = Gateway::start(&[
+        let gateway = Gateway::start(&Self::arguments(&place, &server));
+        Self { server, gateway, place }
+    }
+
+    fn arguments(place: &Place, server: &Server) -> [String; 2] {
+        [
             format!("--bind-rpc=unix:{},auth=certificate", place.text("rpc")),
             format!("--backend=unix:{}", server.unix),
-        ]);
-        Self { server, gateway, place }
+        ]
     }
 
     fn target(&self) -> String {
@@ -339,6 +410,14 @@ impl House {
         assert_eq!(first["code"], "OK", "{first}\n{}", self.gateway.log());
         alice
     }
+}
+
+/// The name of the only entry in the store.
+fn name_of_only(house: &House) -> String {
+    let list: Value = serde_json::from_str(&house.gateway.trust(&["list", "--json"]).expect_success().stdout)
+        .expect("a list in JSON");
+    assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
+    list[0]["name"].as_str().expect("a name").to_owned()
 }
 
 /// Whether a list of metadata has this entry.
