@@ -4,6 +4,7 @@
 use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use countersign_interop::{
     Place,
     account::is_root,
     certificate::Pair,
-    gateway::Gateway,
+    gateway::{Gateway, countersign},
     grpc::Server,
     process::{Daemon, program},
     rpc::{Caller, OK, UNAUTHENTICATED},
@@ -66,6 +67,29 @@ fn s_050_a_kill_at_any_moment_leaves_the_state_before_or_after() {
     assert_both_sides(&killed);
 }
 
+#[test]
+fn a_kill_before_any_write_of_the_first_start_is_made_good_by_the_next() {
+    let (stage, mut killed) = (Stage::new(), 0);
+    for call in OF_A_START {
+        let survived = (1..MOST).find(|&number| {
+            let place = Place::new();
+            let start = stage.start_killed_before(&place, call, number);
+            if start.eventually(|| start.output().contains("listening on ")) {
+                return true;
+            }
+            killed += 1;
+            let gateway = Gateway::start_in(place, &stage.arguments(), |_| {});
+            let moment = format!("before `{call}` number {number}");
+            assert_eq!(mode(&stage.socket()), closed(), "{moment}");
+            assert_eq!(stage.call(&stage.alice), Some(OK), "{moment}\n{}", gateway.log());
+            assert_eq!(stage.call(&stage.stranger), Some(UNAUTHENTICATED), "{moment}: a stranger got in");
+            false
+        });
+        assert!(survived.is_some(), "the start calls `{call}` more than {MOST} times");
+    }
+    assert!(killed > OF_A_START.len(), "only {killed} starts were killed: are the system calls others now?");
+}
+
 /// Kills that all came before the certificate was kept, or all after, would not have tried the moment between.
 fn assert_both_sides(accepted: &[bool]) {
     let after = accepted.iter().filter(|accepted| **accepted).count();
@@ -112,15 +136,13 @@ impl Stage {
         let answered = heard.map(|_| called.elapsed());
         assert!(matches!(heard, Some(OK) | None), "{moment}: {heard:?}");
         disarm();
-        let was_open = self.mode() == 0o666;
+        let was_open = mode(&self.socket()) == 0o666;
 
         let gateway = Gateway::start_in(gateway.kill(), &arguments, |_| {});
         let accepted = self.ping(&self.alice) == Some(OK);
         assert!(accepted || heard.is_none(), "{moment}: the client heard a yes and is out");
         assert!(accepted || !was_open, "{moment}: the socket was open before anybody was accepted");
-        // A gateway that is not root has no group to open the socket to.
-        let closed = if is_root() { 0o660 } else { 0o600 };
-        assert_eq!(self.mode(), if accepted { 0o666 } else { closed }, "{moment}");
+        assert_eq!(mode(&self.socket()), if accepted { 0o666 } else { closed() }, "{moment}");
         assert_eq!(self.ping(&self.stranger), Some(UNAUTHENTICATED), "{moment}");
         if accepted {
             assert_eq!(self.call(&self.stranger), Some(UNAUTHENTICATED), "{moment}: a stranger got in");
@@ -143,8 +165,21 @@ impl Stage {
         self.place.path("rpc")
     }
 
-    fn mode(&self) -> u32 {
-        self.socket().metadata().expect("a socket").permissions().mode() & 0o7777
+    /// A gateway that is killed before one of its threads makes this system call for the n-th time.
+    fn start_killed_before(&self, place: &Place, call: &str, number: usize) -> Daemon {
+        let state = place.text("state");
+        let arguments = self.arguments();
+        let words = ["serve", "--state-dir", &state].into_iter().chain(arguments.iter().map(String::as_str));
+        let start = countersign(place, &words.collect::<Vec<_>>());
+        let mut command = strace(call, number);
+        command.args(["-qq", "-o", "/dev/null"]).arg(start.get_program()).args(start.get_args());
+        for (name, value) in start.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Daemon::start(command)
     }
 
     fn call(&self, caller: &Caller) -> Option<u32> {
@@ -166,15 +201,27 @@ impl Stage {
 
 /// Kills the gateway when one of its threads is about to make this system call for the n-th time from now.
 fn kill_before(gateway: &Gateway, call: &str, number: usize) -> Daemon {
+    let mut command = strace(call, number);
+    command.args(["-p", &gateway.daemon().id().to_string()]);
+    let watch = Daemon::start(command);
+    watch.wait_for("attached", |output| output.contains("attached").then_some(()));
+    watch
+}
+
+fn strace(call: &str, number: usize) -> Command {
     let mut command = program("strace");
     command.args(["-f", "-e", "signal=none", "-e", &format!("trace={call}")]);
     command.args(["-e", &format!("inject={call}:signal=KILL:when={number}")]);
-    let watch = Daemon::start({
-        command.args(["-p", &gateway.daemon().id().to_string()]);
-        command
-    });
-    watch.wait_for("attached", |output| output.contains("attached").then_some(()));
-    watch
+    command
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().expect("a socket").permissions().mode() & 0o7777
+}
+
+/// The rights of the socket while the first place is free: a gateway that is not root has no group to open it to.
+fn closed() -> u32 {
+    if is_root() { 0o660 } else { 0o600 }
 }
 
 /// Every call that changes a file or its rights, or says something to the client. A question mark: a system without
@@ -200,6 +247,21 @@ const WRITING: [&str; 20] = [
     "sendto",
     "sendmsg",
     "openat",
+];
+/// What changes files, their rights and sockets when a gateway starts for the first time.
+const OF_A_START: [&str; 12] = [
+    "pwrite64",
+    "fsync",
+    "?ftruncate",
+    "?rename",
+    "linkat",
+    "?unlink",
+    "?mkdir",
+    "fchmod",
+    "fchmodat",
+    "fchown",
+    "bind",
+    "listen",
 ];
 /// A bound for the search, far from what an acceptance needs.
 const MOST: usize = 100;
