@@ -166,7 +166,7 @@ impl Store for SqliteStore {
     }
 
     fn load(&self, each: &mut dyn FnMut(Known)) -> Result<Contents, TrustError> {
-        let read = self.rows(DECIDES, |row| Ok(each(read_known(row)?)))?;
+        let read = self.rows(DECIDES, |row| read_known(row).map(&mut *each))?;
         let (contents, written) = self.looking(|connection| self.contents(connection))?;
         if i64::try_from(read).ok() != Some(written) {
             return Err(self.damaged(format!("{read} certificates are left of {written}")));
@@ -176,7 +176,10 @@ impl Store for SqliteStore {
 
     fn entries(&self) -> Result<Vec<Entry>, TrustError> {
         let mut entries = Vec::new();
-        self.rows(&format!("{DECIDES}, {TELLS}"), |row| Ok(entries.push(read_entry(row)?)))?;
+        self.rows(&format!("{DECIDES}, {TELLS}"), |row| {
+            entries.push(read_entry(row)?);
+            Ok(())
+        })?;
         Ok(entries)
     }
 
