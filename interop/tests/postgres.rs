@@ -1,5 +1,7 @@
 //! `psql` through `countersign connect --listen`, through the gateway, to a real PostgreSQL.
 
+use std::process::Command;
+
 use countersign_interop::{
     Place,
     certificate::Pair,
@@ -46,7 +48,7 @@ fn psql_meets_a_closed_door_with_the_wrong_password() {
     ]);
     let address = format!("tcp://alice@127.0.0.1:{}/", gateway.port());
     let door = Door::open(&address, &[format!("--password-file={}", place.file("wrong", "a wrong one"))]);
-    let mut command = std::process::Command::new("psql");
+    let mut command = Command::new("psql");
     command.args(["-X", "-h", "127.0.0.1", "-U", "postgres", "-c", "select 1", "-p", &door.port.to_string()]);
     let finished = run(command.current_dir("/"));
     assert_ne!(finished.code, 0, "{}", finished.all());
@@ -68,6 +70,13 @@ fn psql_asks_the_gateway_for_tls_as_it_asks_a_database() {
     for mode in ["prefer", "require", "verify-full"] {
         let connection = format!("{server} sslmode={mode} sslrootcert={cert}");
         assert_eq!(must(&mut psql(&connection, "select 6 * 7")), "42\n", "{mode}");
+    }
+    // Clients from version 17 on may start TLS at once, and insist on the protocol's name then.
+    for way in [["-starttls", "postgres"].as_slice(), &[]] {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-connect", &format!("localhost:{}", gateway.port()), "-CAfile", cert]);
+        let shown = run(command.args(["-verify_return_error", "-alpn", "postgresql"]).args(way));
+        shown.expect_success().expect_text("ALPN protocol: postgresql");
     }
     let clear = run(&mut psql(&format!("{server} sslmode=disable"), "select 6 * 7"));
     assert_ne!(clear.code, 0, "nothing passes in the clear: {}", clear.all());

@@ -11,7 +11,7 @@ use super::{
     trusting::{Guard, Reliance, flush, keep},
 };
 use crate::{
-    config::{Accepts, Config, Protocol, SocketConfig, TlsOptions},
+    config::{Accepts, Config, Protocol, SocketConfig, StartTls, TlsOptions},
     control::{ControlSocket, Entrance},
     error::ConfigError,
     proto::server::{CHECKS_AT_ONCE, Settings},
@@ -263,13 +263,16 @@ impl Certificates<'_> {
     fn tls(&mut self, socket: &SocketConfig) -> Result<Arc<ServerTls>, ConfigError> {
         let oldest = if socket.tls.allow_tls12 { OldestVersion::Tls12 } else { OldestVersion::Tls13 };
         let key = self.identity(&socket.tls)?.certified_key();
-        let tls = match socket.protocol {
-            Protocol::Rpc => ServerTls::speaking(key, oldest, &["h2"])?,
-            // Whoever is not accepted yet finds the way in at the same address.
-            _ if socket.trusts => ServerTls::new(key, oldest)?.enrolling(),
-            _ => ServerTls::new(key, oldest)?,
+        let spoken: &[&str] = match (socket.protocol, socket.starttls) {
+            (Protocol::Rpc, _) => &["h2"],
+            // Its clients from version 17 on insist on the name where they start TLS at once.
+            (_, Some(StartTls::Postgres)) => &["postgresql"],
+            _ => &[],
         };
-        Ok(Arc::new(tls))
+        let tls = ServerTls::speaking(key, oldest, spoken)?;
+        // Whoever is not accepted yet finds the way in at the same address.
+        let enrols = socket.trusts && socket.protocol != Protocol::Rpc;
+        Ok(Arc::new(if enrols { tls.enrolling() } else { tls }))
     }
 
     fn identity(&mut self, options: &TlsOptions) -> Result<ServerIdentity, ConfigError> {
