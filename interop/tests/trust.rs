@@ -87,6 +87,30 @@ fn every_command_works_with_a_gateway_and_without() {
     }
 }
 
+#[test]
+fn who_forgets_sudo_changes_nothing_and_is_told() {
+    let Some(account) = Account::create() else { return };
+    let home = Place::new();
+    home.open_to_all();
+    nix::unistd::chown(&home.path(""), Some(account.uid.into()), Some(account.gid.into())).expect("a folder");
+    for arguments in [["set", "local.passphrase=therewillbesecrets"], ["trust", "export"]] {
+        let mut command = account.command(binary().to_str().expect("a UTF-8 path"));
+        run(command.args(arguments).env("HOME", home.text("")).env_remove("XDG_RUNTIME_DIR"))
+            .expect_code(69)
+            .expect_text("sudo");
+    }
+    assert!(!home.path(".local/state").exists());
+}
+
+#[test]
+fn a_control_socket_that_cannot_be_made_is_named_with_the_way_out() {
+    let (place, long) = (Place::new(), "x".repeat(110));
+    let bind = format!("--bind={},require-tls=yes,auth=certificate", place.text("s"));
+    let control = format!("--control={}", place.text(&long));
+    let arguments = ["serve", "--state-dir", &place.text("state"), &bind, &control];
+    run(&mut countersign(&place, &arguments)).expect_code(69).expect_text("--control=PATH");
+}
+
 /// Root changes what belongs to the gateway's user, and that gateway still starts.
 #[test]
 fn s_061_root_leaves_nothing_behind_that_the_gateways_user_cannot_read() {

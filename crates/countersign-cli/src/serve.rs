@@ -280,7 +280,11 @@ impl From<StartError> for Report {
     fn from(error: StartError) -> Self {
         let exit = match &error {
             StartError::Config(_) => Exit::Config,
-            StartError::Bind(bind) if bind.kind() == std::io::ErrorKind::PermissionDenied => Exit::Refused,
+            StartError::Bind(bind) | StartError::Control(bind)
+                if bind.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                Exit::Refused
+            }
             _ => Exit::Unavailable,
         };
         let fix = error.fix().into_owned();

@@ -6,7 +6,7 @@ use clap::Args;
 use countersign::{
     config::{Config, Paths, StatePlace},
     control::{ControlError, Failure, FailureCode, Listed, Owner, Request, Response},
-    sys::accounts::step_down,
+    sys::accounts::{own_uid, step_down},
 };
 
 use crate::report::{Exit, Report};
@@ -44,7 +44,9 @@ impl OwnerArgs {
             }
         }
         let place = StatePlace::read(&layers, &paths)?;
-        let owner = Owner::reach(place.state_dir, place.control)?;
+        // A user who forgot sudo must not get a store of their own, and believe it was the system's.
+        let may_make = place.written || own_uid() == 0;
+        let owner = Owner::reach(place.state_dir, place.control)?.making_a_store(may_make);
         if !owner.gateway_runs() {
             become_owner(owner.state_dir())?;
         }
@@ -86,7 +88,7 @@ pub(crate) fn unexpected(_: &Response) -> Report {
 fn become_owner(state_dir: &Path) -> Result<(), Report> {
     use std::os::unix::fs::MetadataExt as _;
     let Ok(facts) = std::fs::metadata(state_dir) else { return Ok(()) };
-    let is_root = countersign::sys::accounts::own_uid() == 0;
+    let is_root = own_uid() == 0;
     if !is_root || facts.uid() == 0 {
         return Ok(());
     }

@@ -74,7 +74,7 @@ impl Config {
         let limits = Limits::read(layers)?;
         let backends = Backends::read(layers)?;
         let tls = tls(layers)?;
-        let StatePlace { state_dir, control } = StatePlace::read(layers, paths)?;
+        let StatePlace { state_dir, control, .. } = StatePlace::read(layers, paths)?;
         let trust = Trust::at(&state_dir);
         let common = Common {
             paths,

@@ -13,6 +13,8 @@ use crate::error::ConfigError;
 pub struct StatePlace {
     /// Where the state is kept.
     pub state_dir: PathBuf,
+    /// Whether somebody wrote that down; it is the usual one otherwise.
+    pub written: bool,
     /// The control socket; `None` if there is to be none.
     pub control: Option<PathBuf>,
 }
@@ -38,7 +40,12 @@ impl StatePlace {
                 written.as_ref().or_else(|| paths.control_dir()).unwrap_or(&paths.state_dir).join(SOCKET),
             ),
         };
-        Ok(Self { state_dir: written.unwrap_or_else(|| paths.state_dir.clone()), control })
+        let is_written = written.is_some();
+        Ok(Self {
+            written: is_written,
+            state_dir: written.unwrap_or_else(|| paths.state_dir.clone()),
+            control,
+        })
     }
 }
 
@@ -67,6 +74,7 @@ mod tests {
         assert_eq!(control(&[("state-dir", "/srv/s"), ("control", "/x/c")]), Some("/x/c".into()));
         assert_eq!(control(&[("control", "none")]), None);
         assert_eq!(read(&[], &paths).state_dir, PathBuf::from("/var/lib/c"));
+        assert!(!read(&[], &paths).written && read(&[("state-dir", "/var/lib/c")], &paths).written);
 
         let nowhere = Paths::new(true, "/etc/c", "/nonexistent/run/c", "/var/lib/c");
         assert_eq!(read(&[], &nowhere).control, Some("/var/lib/c/control.sock".into()));

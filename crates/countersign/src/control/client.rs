@@ -28,6 +28,7 @@ pub struct Owner {
     trust: Trust,
     runs: bool,
     by: String,
+    may_make: bool,
 }
 
 impl Owner {
@@ -39,9 +40,18 @@ impl Owner {
     pub fn reach(state_dir: impl Into<PathBuf>, socket: Option<PathBuf>) -> Result<Self, ControlError> {
         let state_dir = state_dir.into();
         let by = name_of(rustix::process::getuid().as_raw());
-        let mut owner = Self { trust: Trust::at(&state_dir), state_dir, socket, runs: false, by };
+        let mut owner =
+            Self { trust: Trust::at(&state_dir), state_dir, socket, runs: false, by, may_make: true };
         owner.runs = owner.connect()?.is_some();
         Ok(owner)
+    }
+
+    /// The same; without `may_make`, a store is not made where none was. Whoever forgets whose gateway
+    /// they mean shall not be told that they changed it.
+    #[must_use]
+    pub fn making_a_store(mut self, may_make: bool) -> Self {
+        self.may_make = may_make;
+        self
     }
 
     /// Whether a gateway answers.
@@ -63,7 +73,8 @@ impl Owner {
             let gone = || self.gone(&io::ErrorKind::NotConnected.into());
             return self.ask_gateway(self.connect()?.ok_or_else(gone)?, &request);
         }
-        if !request.may_be_first() && !TrustStore::is_in(&self.state_dir) {
+        let may_make = self.may_make && request.may_be_first();
+        if !may_make && !TrustStore::is_in(&self.state_dir) {
             return Err(self.nothing());
         }
         if matches!(request, Request::Reset) {

@@ -3,7 +3,7 @@
 //! The gateway opens it. Its file is 0600, and the kernel is asked who connects: root
 //! and the gateway's own user are answered, everybody else is closed without a word (S-58).
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -48,7 +48,7 @@ impl ControlSocket {
     pub async fn open(path: PathBuf, trust: Trust, entrances: Vec<Entrance>) -> Result<Self, BindError> {
         if let Some(directory) = path.parent() {
             // Whatever else is wrong with the directory, binding says.
-            let _ = std::fs::DirBuilder::new().create(directory);
+            let _ = std::fs::DirBuilder::new().mode(0o755).create(directory);
         }
         let listener = Listener::bind(&Address::Unix(path), &UnixOptions::default()).await?;
         Ok(Self { listener, owner: Arc::new(Served { trust, entrances }) })

@@ -79,7 +79,7 @@ impl Gateway {
             (Some(trust), Some(path)) => {
                 let entrances = entrances(config, &doors, &mut certificates)?;
                 let socket = ControlSocket::open(path.clone(), trust.clone(), entrances).await;
-                Some(socket.map_err(StartError::Bind)?)
+                Some(socket.map_err(StartError::Control)?)
             }
             _ => None,
         };
@@ -110,7 +110,10 @@ impl Gateway {
             let (stop, cut) = (reach(phases.clone(), Phase::Drain), reach(phases.clone(), Phase::Cut));
             doors.spawn(door.serve(crowd, stop, cut));
         }
-        let controlling = self.control.map(|control| tokio::spawn(control.serve()));
+        let mut controlling = JoinSet::new();
+        if let Some(control) = self.control {
+            controlling.spawn(control.serve());
+        }
         let keeping = async {
             match self.trust.clone() {
                 Some(trust) => keep(trust).await,
@@ -138,10 +141,7 @@ impl Gateway {
             () = patience => {}
         }
         // Until here the owner could see who is still there, and take certificates back.
-        if let Some(control) = controlling {
-            control.abort();
-            let _ = control.await;
-        }
+        controlling.shutdown().await;
         if let Some(trust) = &self.trust {
             flush(trust).await;
         }
@@ -157,6 +157,8 @@ pub enum StartError {
     Config(ConfigError),
     /// A socket cannot be listened on.
     Bind(BindError),
+    /// The control socket cannot be listened on.
+    Control(BindError),
     /// The sockets that the service manager passed on.
     Inherited(io::Error),
     /// The trust store cannot be opened now.
@@ -169,6 +171,9 @@ impl StartError {
         match self {
             Self::Config(error) => error.fix().into(),
             Self::Bind(error) => error.fix().into(),
+            Self::Control(error) => {
+                format!("{}; --control=PATH names another, --control=none goes without", error.fix()).into()
+            }
             Self::Inherited(_) => "compare the .socket units with name= of the sockets".into(),
             Self::Trust(error) => error.fix().into(),
         }
@@ -180,6 +185,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Config(error) => error.fmt(f),
             Self::Bind(error) => error.fmt(f),
+            Self::Control(error) => write!(f, "control socket {error}"),
             Self::Inherited(error) => write!(f, "inherited sockets: {error}"),
             Self::Trust(error) => error.fmt(f),
         }
