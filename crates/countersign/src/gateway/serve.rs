@@ -1,6 +1,6 @@
 //! The whole gateway: every socket of a configuration, from opening to the last session's end.
 
-use std::{borrow::Cow, fmt, future::Future, io, path::Path, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, future::Future, io, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
@@ -48,7 +48,7 @@ impl Gateway {
     pub async fn open(config: &Config) -> Result<Self, StartError> {
         let trusts = config.sockets.iter().any(|socket| socket.trusts);
         let store = if trusts { Some(config.trust.open()?) } else { None };
-        let mut certificates = Certificates { state_dir: &config.state_dir, own: None };
+        let mut certificates = Certificates::of(config);
         let mut prepared = Vec::new();
         for socket in &config.sockets {
             let acceptor = acceptor(socket, config, &mut certificates)?;
@@ -262,10 +262,24 @@ fn entrances(
 /// The certificates of the sockets. Our own is made when the first socket needs it.
 struct Certificates<'a> {
     state_dir: &'a Path,
+    /// The sockets that show it, as clients may call them (M18).
+    hosts: Vec<&'a str>,
     own: Option<ServerIdentity>,
 }
 
-impl Certificates<'_> {
+impl<'a> Certificates<'a> {
+    fn of(config: &'a Config) -> Self {
+        let own =
+            |socket: &&SocketConfig| socket.accepts != Accepts::Plain && socket.tls.certificate.is_none();
+        let hosts = config.sockets.iter().filter(own).filter_map(|socket| match &socket.address {
+            Address::Tcp { host, .. } => Some(host.as_str()),
+            _ => None,
+        });
+        // On all of its addresses a machine is called by its name.
+        let one = |host: &&str| !host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+        Self { state_dir: &config.state_dir, hosts: hosts.filter(one).collect(), own: None }
+    }
+
     fn tls(&mut self, socket: &SocketConfig) -> Result<Arc<ServerTls>, ConfigError> {
         let oldest = if socket.tls.allow_tls12 { OldestVersion::Tls12 } else { OldestVersion::Tls13 };
         let key = self.identity(&socket.tls)?.certified_key();
@@ -292,8 +306,9 @@ impl Certificates<'_> {
 
     fn own(&mut self) -> Result<&ServerIdentity, ConfigError> {
         if self.own.is_none() {
-            let host = crate::sys::accounts::host_name();
-            let identity = ServerIdentity::open(self.state_dir, &host, std::time::SystemTime::now())?;
+            let machine = crate::sys::accounts::host_name();
+            let hosts: Vec<&str> = self.hosts.iter().copied().chain([machine.as_str()]).collect();
+            let identity = ServerIdentity::open_for(self.state_dir, &hosts, std::time::SystemTime::now())?;
             tracing::info!(fingerprint = %identity.fingerprint(), "the gateway's certificate");
             self.own = Some(identity);
         }

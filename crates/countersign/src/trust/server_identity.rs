@@ -10,10 +10,14 @@
 //!
 //! A key and its certificate are one file, so that no crash leaves one without the other (S-62). A
 //! renewal keeps the key: clients that remember it notice nothing.
+//!
+//! The certificate holds `localhost`, the loopback addresses, and whatever else clients call the gateway
+//! (M18). A name that is new has it made anew; one that is gone leaves with the next renewal.
 
 use std::{
+    collections::BTreeSet,
     fmt, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -23,9 +27,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
 };
-use rustls::sign::CertifiedKey;
+use rustls::{pki_types::ServerName, sign::CertifiedKey};
 use sha2::{Digest as _, Sha256};
-use x509_parser::{asn1_rs::FromDer, prelude::X509Certificate};
+use x509_parser::{
+    asn1_rs::FromDer,
+    prelude::{GeneralName, X509Certificate},
+};
 use zeroize::Zeroizing;
 
 use super::durable;
@@ -46,24 +53,40 @@ pub struct ServerIdentity {
 #[derive(Clone, Debug)]
 enum Source {
     /// Our own files in this directory.
-    Own { directory: PathBuf, host: String },
+    Own { directory: PathBuf, names: Names },
     /// The operator's.
     Files { certificate: PathBuf, key: PathBuf },
 }
 
 impl ServerIdentity {
+    /// [`ServerIdentity::open_for`] one name.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(state_directory: &Path, host: &str, now: SystemTime) -> Result<Self, ConfigError> {
+        Self::open_for(state_directory, &[host], now)
+    }
+
     /// The identity in `state_directory/tls`, made now if this is the first start.
     ///
-    /// `host` is a name or address that clients call this machine, beside `localhost` and the
-    /// loopback addresses. A certificate that is due is renewed here too.
+    /// `hosts` are the names and addresses that clients call this gateway, beside `localhost` and the
+    /// loopback addresses; what no certificate can hold is left out. A certificate that is due, or
+    /// lacks one of them, is made anew here, for the same key.
     ///
     /// # Errors
     /// A file that others can read (S-41), is damaged, or cannot be written.
-    pub fn open(state_directory: &Path, host: &str, now: SystemTime) -> Result<Self, ConfigError> {
+    pub fn open_for(state_directory: &Path, hosts: &[&str], now: SystemTime) -> Result<Self, ConfigError> {
         let directory = state_directory.join("tls");
         durable::private_directory(&directory)?;
-        make_missing(&directory, host, now)?;
-        let identity = Self::load(Source::Own { directory, host: host.to_owned() })?;
+        let names = Names::of(hosts);
+        make_missing(&directory, &names, now)?;
+        let mut identity = Self::load(Source::Own { directory: directory.clone(), names: names.clone() })?;
+        let present = Names::in_certificate(identity.leaf());
+        if !names.0.is_subset(&present.0) {
+            // With those that are there: gateways of one directory do not take them from each other.
+            sign_anew(&directory, &Names(&names.0 | &present.0), now)?;
+            identity = Self::load(identity.source)?;
+        }
         Ok(identity.renewed(now)?.unwrap_or(identity))
     }
 
@@ -82,16 +105,11 @@ impl ServerIdentity {
     /// # Errors
     /// As [`ServerIdentity::open`] and [`ServerIdentity::from_files`]; then this one stays.
     pub fn renewed(&self, now: SystemTime) -> Result<Option<Self>, ConfigError> {
-        if let Source::Own { directory, host } = &self.source {
+        if let Source::Own { directory, names } = &self.source {
             if now + RENEWAL_AHEAD < self.not_after {
                 return Ok(None);
             }
-            let root = durable::read_private(&directory.join(ROOT))?;
-            let server = durable::read_private(&directory.join(SERVER))?;
-            let pem = server_pem(&key_of(ROOT, &root)?, &key_of(SERVER, &server)?, host, now)
-                .map_err(|error| cannot(directory, error))?;
-            durable::replace(&directory.join(SERVER), pem.as_bytes(), 0o600)
-                .map_err(|error| cannot(directory, error))?;
+            sign_anew(directory, names, now)?;
         }
         let read = Self::load(self.source.clone())?;
         Ok((read.fingerprint() != self.fingerprint()).then_some(read))
@@ -152,14 +170,66 @@ impl fmt::Debug for ServerIdentity {
     }
 }
 
+/// Host names in lower case and addresses as they are written, each of which a certificate can hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Names(BTreeSet<String>);
+
+impl Names {
+    fn of(hosts: &[&str]) -> Self {
+        let always = ["localhost", "127.0.0.1", "::1"];
+        let hosts = always.iter().chain(hosts).map(|host| host.strip_suffix('.').unwrap_or(host));
+        Self(hosts.filter_map(|host| ServerName::try_from(host).ok()).filter_map(written).collect())
+    }
+
+    fn in_certificate(der: &[u8]) -> Self {
+        let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Self(BTreeSet::new()) };
+        let names = certificate.subject_alternative_name().ok().flatten();
+        let names = names.iter().flat_map(|names| &names.value.general_names);
+        let text = |name: &GeneralName<'_>| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
+            _ => None,
+        };
+        Self(names.filter_map(text).collect())
+    }
+
+    fn to_subject(&self) -> Vec<SanType> {
+        let names = self.0.iter().map(|name| match name.parse() {
+            Ok(address) => Some(SanType::IpAddress(address)),
+            Err(_) => name.as_str().try_into().ok().map(SanType::DnsName),
+        });
+        names.flatten().collect()
+    }
+}
+
+fn written(name: ServerName<'_>) -> Option<String> {
+    match name {
+        ServerName::DnsName(name) => Some(name.as_ref().to_ascii_lowercase()),
+        ServerName::IpAddress(address) => Some(IpAddr::from(address).to_string()),
+        _ => None,
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}
+
 /// Makes what is not there. Of two gateways that start at once one makes each file, and both use it.
-fn make_missing(directory: &Path, host: &str, now: SystemTime) -> Result<(), ConfigError> {
+fn make_missing(directory: &Path, names: &Names, now: SystemTime) -> Result<(), ConfigError> {
     let io = |error| cannot(directory, error);
     make(&directory.join(ROOT), || root_pem(&generate()?, now)).map_err(io)?;
     let root = Zeroizing::new(durable::read_private(&directory.join(ROOT))?);
     let root = key_of(ROOT, &root)?;
-    make(&directory.join(SERVER), || server_pem(&root, &generate()?, host, now)).map_err(io)?;
+    make(&directory.join(SERVER), || server_pem(&root, &generate()?, names, now)).map_err(io)?;
     make(&directory.join(ROOT_CERTIFICATE), || root_certificate(&root, now).map(Zeroizing::new)).map_err(io)
+}
+
+/// Puts another certificate in place, for the key that is there.
+fn sign_anew(directory: &Path, names: &Names, now: SystemTime) -> Result<(), ConfigError> {
+    let key = |name| key_of(name, &Zeroizing::new(durable::read_private(&directory.join(name))?));
+    let pem = server_pem(&key(ROOT)?, &key(SERVER)?, names, now).map_err(|error| cannot(directory, error))?;
+    durable::replace(&directory.join(SERVER), pem.as_bytes(), 0o600).map_err(|error| cannot(directory, error))
 }
 
 fn make(path: &Path, content: impl FnOnce() -> io::Result<Zeroizing<String>>) -> io::Result<()> {
@@ -196,16 +266,14 @@ fn root_params(key: &KeyPair) -> CertificateParams {
 }
 
 /// The server's key, its certificate, and the root's certificate, so that the chain is whole.
-fn server_pem(root: &KeyPair, key: &KeyPair, host: &str, now: SystemTime) -> io::Result<Zeroizing<String>> {
-    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).map_err(io::Error::other)?;
-    params
-        .subject_alt_names
-        .extend([IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].map(SanType::IpAddress));
-    match host.parse() {
-        Ok(address) => params.subject_alt_names.push(SanType::IpAddress(address)),
-        // A host name that no certificate can hold is left out: the other names still work.
-        Err(_) => params.subject_alt_names.extend(host.try_into().ok().map(SanType::DnsName)),
-    }
+fn server_pem(
+    root: &KeyPair,
+    key: &KeyPair,
+    names: &Names,
+    now: SystemTime,
+) -> io::Result<Zeroizing<String>> {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = names.to_subject();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "countersign");
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -275,6 +343,10 @@ mod tests {
         SystemTime::now()
     }
 
+    fn held(identity: &ServerIdentity) -> Vec<String> {
+        Names::in_certificate(identity.leaf()).0.into_iter().collect()
+    }
+
     #[test]
     fn the_identity_is_made_once_and_kept() {
         let state = tempfile::tempdir().unwrap();
@@ -283,15 +355,34 @@ mod tests {
         assert_eq!(first.fingerprint(), second.fingerprint());
         assert_eq!(first.fingerprint().to_string().len(), 64);
         assert_eq!(first.certified_key().cert.len(), 2, "the chain holds the root");
-        let names: Vec<String> = {
-            let (_, leaf) = X509Certificate::from_der(first.leaf()).unwrap();
-            let names = leaf.subject_alternative_name().unwrap().unwrap();
-            names.value.general_names.iter().map(ToString::to_string).collect()
-        };
-        let names = names.join(" ");
-        for name in ["localhost", "gate.example"] {
-            assert!(names.contains(name), "{names}");
+        let all = ["127.0.0.1", "::1", "gate.example", "localhost"];
+        assert_eq!(held(&first), all);
+    }
+
+    /// M18, S-42: under the same root and for the same key, so that no client notices.
+    #[test]
+    fn s_042_a_name_that_is_new_has_the_certificate_made_anew_and_none_is_lost() {
+        let state = tempfile::tempdir().unwrap();
+        let open = |hosts: &[&str]| ServerIdentity::open_for(state.path(), hosts, now()).unwrap();
+        let root = || fs::read(state.path().join("tls").join(ROOT)).unwrap();
+        let (first, authority) = (open(&["gate"]), root());
+        let hosts = ["Gate", "gate.example.", "192.0.2.7", "2001:DB8::7", "fe80::1%eth0", "no name", ""];
+        let more = open(&hosts);
+        assert_ne!(more.fingerprint(), first.fingerprint());
+        assert_eq!(more.key_fingerprint(), first.key_fingerprint());
+        assert_eq!(root(), authority);
+        let expected = ["127.0.0.1", "192.0.2.7", "2001:db8::7", "::1", "gate", "gate.example", "localhost"];
+        assert_eq!(held(&more), expected);
+        for fewer in [&hosts[..], &["192.0.2.7"], &[]] {
+            assert_eq!(open(fewer).fingerprint(), more.fingerprint(), "{fewer:?}");
         }
+        let other = open(&["other.example"]);
+        assert_eq!(held(&other).len(), expected.len() + 1);
+        // What nobody asks for any more leaves with the next one.
+        let later = now() + YEAR;
+        let next = ServerIdentity::open_for(state.path(), &["gate"], later).unwrap();
+        assert_eq!(held(&next), ["127.0.0.1", "::1", "gate", "localhost"]);
+        assert_eq!(next.key_fingerprint(), first.key_fingerprint());
     }
 
     #[test]
