@@ -90,13 +90,14 @@ fn since(at: i64, now: i64) -> String {
     }
 }
 
-/// A length of time in its largest unit.
+/// A length of time in its largest unit, to the nearest whole: 90 days are 90 days a second later too.
 fn length(seconds: i64) -> String {
+    let whole = |unit: i64| seconds.saturating_add(unit / 2) / unit;
     match seconds {
         ..60 => "1 min".to_owned(),
-        60..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
+        60..7200 => format!("{} min", whole(60)),
+        7200..172_800 => format!("{} h", whole(3600)),
+        _ => format!("{} days", whole(86_400)),
     }
 }
 
@@ -152,6 +153,7 @@ mod tests {
     #[test]
     fn times_are_told_from_now() {
         assert_eq!(until(1_000 + 90 * 86_400, 1_000), "in 90 days");
+        assert_eq!(until(90 * 86_400, 2), "in 90 days");
         assert_eq!(until(1_600, 1_000), "in 10 min");
         assert_eq!(until(i64::MAX, i64::MIN), format!("in {} days", i64::MAX / 86_400));
         assert_eq!((since(1_000, 1_030), since(1_000, 11_800)), ("just now".into(), "3 h ago".into()));
@@ -170,7 +172,7 @@ mod tests {
         .unwrap();
         let text = table(&[entry], 90_000_000);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        assert!(text.contains("passphrase  1041 days ago  in 115 days"), "{text}");
+        assert!(text.contains("passphrase  1042 days ago  in 116 days"), "{text}");
         assert_eq!(table(&[], 0), "");
     }
 }
