@@ -7,7 +7,7 @@ use std::{io, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc, time::
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::spawn_blocking,
     time::{sleep, timeout},
 };
@@ -36,7 +36,7 @@ pub struct ControlSocket {
 #[derive(Debug)]
 struct Served {
     trust: Trust,
-    entrances: Vec<Entrance>,
+    entrances: watch::Receiver<Vec<Entrance>>,
 }
 
 impl ControlSocket {
@@ -45,7 +45,11 @@ impl ControlSocket {
     ///
     /// # Errors
     /// As [`Listener::bind`].
-    pub async fn open(path: PathBuf, trust: Trust, entrances: Vec<Entrance>) -> Result<Self, BindError> {
+    pub async fn open(
+        path: PathBuf,
+        trust: Trust,
+        entrances: watch::Receiver<Vec<Entrance>>,
+    ) -> Result<Self, BindError> {
         if let Some(directory) = path.parent() {
             // Whatever else is wrong with the directory, binding says.
             let _ = std::fs::DirBuilder::new().mode(0o755).create(directory);
@@ -122,7 +126,8 @@ impl Served {
                 "restart the gateway",
             ));
         };
-        let response = administer(store, &self.entrances, request, &by);
+        let entrances = self.entrances.borrow().clone();
+        let response = administer(store, &entrances, request, &by);
         match &response {
             Response::Failed(failure) => {
                 tracing::info!(by, request = word, "the owner's request failed: {failure}")
@@ -181,7 +186,7 @@ mod tests {
         let (state, path) = (folder.path().to_owned(), folder.path().join("run/control.sock"));
         let trust = Trust::at(&state);
         trust.open().unwrap();
-        let socket = ControlSocket::open(path.clone(), trust, Vec::new()).await.unwrap();
+        let socket = ControlSocket::open(path.clone(), trust, watch::channel(Vec::new()).1).await.unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let served = tokio::spawn(socket.serve());
         let asked = spawn_blocking({

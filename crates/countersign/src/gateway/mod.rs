@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+mod certificates;
 mod crowd;
 pub mod drive;
 pub mod handover;

@@ -1,25 +1,23 @@
 //! The whole gateway: every socket of a configuration, from opening to the last session's end.
 
-use std::{borrow::Cow, fmt, future::Future, io, net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, future::Future, io, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use super::{
     Crowd, Door,
+    certificates::Certificates,
     drive::Acceptor,
     inherit::Inherited,
     trusting::{Guard, Reliance, flush, keep},
 };
 use crate::{
-    config::{Accepts, Config, Protocol, SocketConfig, StartTls, TlsOptions},
-    control::{ControlSocket, Entrance},
+    config::{Accepts, Config, SocketConfig},
+    control::ControlSocket,
     error::ConfigError,
     proto::server::{CHECKS_AT_ONCE, Settings},
-    transport::{
-        Address, BindError, Listener,
-        tls::{OldestVersion, ServerTls},
-    },
-    trust::{ServerIdentity, Trust, TrustError},
+    transport::{Address, BindError, Listener},
+    trust::{Trust, TrustError},
 };
 
 /// A gateway whose sockets are open.
@@ -30,6 +28,7 @@ pub struct Gateway {
     crowd: Arc<Crowd>,
     trust: Option<Trust>,
     control: Option<ControlSocket>,
+    pub(super) certificates: Certificates,
 }
 
 /// How a gateway ended.
@@ -77,13 +76,14 @@ impl Gateway {
         let trust = trusts.then(|| config.trust.clone());
         let control = match (&trust, &config.control) {
             (Some(trust), Some(path)) => {
-                let entrances = entrances(config, &doors, &mut certificates)?;
+                let entrances = certificates.entrances(config, &doors)?;
                 let socket = ControlSocket::open(path.clone(), trust.clone(), entrances).await;
                 Some(socket.map_err(StartError::Control)?)
             }
             _ => None,
         };
-        Ok(Self { doors, drain_timeout: config.limits.drain_timeout, crowd, trust, control })
+        let drain_timeout = config.limits.drain_timeout;
+        Ok(Self { doors, drain_timeout, crowd, trust, control, certificates })
     }
 
     /// How many threads a runtime has to let checks block, so that no socket waits for another's
@@ -102,7 +102,7 @@ impl Gateway {
 
     /// Serves until `stop`; then accepts nothing new and waits for the sessions, until `drain_timeout`
     /// or `now` is over (S-97).
-    pub async fn run(self, stop: impl Future<Output = ()>, now: impl Future<Output = ()>) -> Outcome {
+    pub async fn run(mut self, stop: impl Future<Output = ()>, now: impl Future<Output = ()>) -> Outcome {
         let (phase, phases) = watch::channel(Phase::Serve);
         let mut doors = JoinSet::new();
         for door in self.doors {
@@ -123,6 +123,7 @@ impl Gateway {
         tokio::select! {
             () = stop => {}
             () = keeping => {}
+            never = self.certificates.keep() => match never {},
         }
         let _ = phase.send(Phase::Drain);
         let mut cut = 0;
@@ -225,7 +226,7 @@ async fn reach(mut phases: watch::Receiver<Phase>, phase: Phase) {
 fn acceptor(
     socket: &SocketConfig,
     config: &Config,
-    certificates: &mut Certificates<'_>,
+    certificates: &mut Certificates,
 ) -> Result<Acceptor, ConfigError> {
     let mut settings = Settings::default();
     settings.handshake_timeout = socket.handshake_timeout;
@@ -241,78 +242,4 @@ fn acceptor(
         Accepts::Tls => acceptor.requiring_tls(certificates.tls(socket)?),
         Accepts::PlainAndTls => acceptor.offering_tls(certificates.tls(socket)?),
     })
-}
-
-/// Where invited clients can enrol: the sockets that ask the trust store, those that others than
-/// this machine reach first.
-fn entrances(
-    config: &Config,
-    doors: &[Door],
-    certificates: &mut Certificates<'_>,
-) -> Result<Vec<Entrance>, ConfigError> {
-    let mut found = Vec::new();
-    for (socket, door) in config.sockets.iter().zip(doors).filter(|(socket, _)| socket.trusts) {
-        let Some(key) = certificates.identity(&socket.tls)?.key_fingerprint() else { continue };
-        found.push(Entrance::new(&*socket.trust_place.socket, door.listener.local_address(), key));
-    }
-    Entrance::sort(&mut found);
-    Ok(found)
-}
-
-/// The certificates of the sockets. Our own is made when the first socket needs it.
-struct Certificates<'a> {
-    state_dir: &'a Path,
-    /// The sockets that show it, as clients may call them (M18).
-    hosts: Vec<&'a str>,
-    own: Option<ServerIdentity>,
-}
-
-impl<'a> Certificates<'a> {
-    fn of(config: &'a Config) -> Self {
-        let own =
-            |socket: &&SocketConfig| socket.accepts != Accepts::Plain && socket.tls.certificate.is_none();
-        let hosts = config.sockets.iter().filter(own).filter_map(|socket| match &socket.address {
-            Address::Tcp { host, .. } => Some(host.as_str()),
-            _ => None,
-        });
-        // On all of its addresses a machine is called by its name.
-        let one = |host: &&str| !host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
-        Self { state_dir: &config.state_dir, hosts: hosts.filter(one).collect(), own: None }
-    }
-
-    fn tls(&mut self, socket: &SocketConfig) -> Result<Arc<ServerTls>, ConfigError> {
-        let oldest = if socket.tls.allow_tls12 { OldestVersion::Tls12 } else { OldestVersion::Tls13 };
-        let key = self.identity(&socket.tls)?.certified_key();
-        let spoken: &[&str] = match (socket.protocol, socket.starttls) {
-            (Protocol::Rpc, _) => &["h2"],
-            // Its clients from version 17 on insist on the name where they start TLS at once.
-            (_, Some(StartTls::Postgres)) => &["postgresql"],
-            _ => &[],
-        };
-        let tls = ServerTls::speaking(key, oldest, spoken)?;
-        // Whoever is not accepted yet finds the way in at the same address.
-        let enrols = socket.trusts && socket.protocol != Protocol::Rpc;
-        Ok(Arc::new(if enrols { tls.enrolling() } else { tls }))
-    }
-
-    fn identity(&mut self, options: &TlsOptions) -> Result<ServerIdentity, ConfigError> {
-        match &options.certificate {
-            Some(certificate) => {
-                ServerIdentity::from_files(certificate, options.key.as_ref().unwrap_or(certificate))
-            }
-            None => self.own().cloned(),
-        }
-    }
-
-    fn own(&mut self) -> Result<&ServerIdentity, ConfigError> {
-        if self.own.is_none() {
-            let machine = crate::sys::accounts::host_name();
-            let hosts: Vec<&str> = self.hosts.iter().copied().chain([machine.as_str()]).collect();
-            let identity = ServerIdentity::open_for(self.state_dir, &hosts, std::time::SystemTime::now())?;
-            tracing::info!(fingerprint = %identity.fingerprint(), "the gateway's certificate");
-            self.own = Some(identity);
-        }
-        let missing = || ConfigError::new("the gateway's certificate", "it was not made", "start again");
-        self.own.as_ref().ok_or_else(missing)
-    }
 }

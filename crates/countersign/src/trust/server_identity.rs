@@ -112,7 +112,7 @@ impl ServerIdentity {
             sign_anew(directory, names, now)?;
         }
         let read = Self::load(self.source.clone())?;
-        Ok((read.fingerprint() != self.fingerprint()).then_some(read))
+        Ok((read.key.cert != self.key.cert).then_some(read))
     }
 
     /// The chain and key, for [`crate::transport::tls::ServerTls`].
