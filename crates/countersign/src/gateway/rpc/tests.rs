@@ -25,7 +25,7 @@ use crate::{
             SetRequest, path,
         },
     },
-    transport::tls::Fingerprint,
+    transport::{Wire, tls::Fingerprint},
 };
 
 const ECHO: &str = "/test.T/Echo";
@@ -115,6 +115,60 @@ async fn messages_pass_one_by_one_in_both_directions_before_either_side_ends() {
     }
     drop(feed);
     assert_eq!(finish(response).await.unwrap().code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn many_messages_have_one_answer_and_one_message_has_many() {
+    let rig = Rig::new().await;
+    let mut client = rig.connect(&key()).await;
+    let (feed, body) = Feed::later();
+    let sent = async {
+        for _ in 0..10 {
+            feed.send(Frame::data(Bytes::from_static(b"piece"))).await.unwrap();
+        }
+        drop(feed);
+    };
+    let (counted, ()) = tokio::join!(client.send("/test.T/Count", HeaderMap::new(), body), sent);
+    assert_eq!((counted.code(), counted.data.as_slice()), (Code::Ok, &b"50"[..]));
+    let repeated = client.unary("/test.T/Repeat", b"piece").await;
+    assert_eq!((repeated.code(), repeated.data), (Code::Ok, b"piece".repeat(10)));
+}
+
+#[tokio::test]
+async fn a_deadline_reaches_the_daemon_and_its_end_the_client() {
+    let mut rig = Rig::new().await;
+    let mut client = rig.connect(&key()).await;
+    let start = Instant::now();
+    let within = headers(&[("grpc-timeout", "300m")]);
+    let late = client.send("/test.T/Late", within, Feed::whole(b"x")).await;
+    assert_eq!(late.status().to_string(), "DEADLINE_EXCEEDED: too late");
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    let Seen::Call(_, head) = rig.sees().await else { panic!("no call") };
+    assert_eq!(head["grpc-timeout"], "300m");
+    assert_eq!(client.unary(ECHO, b"y").await.data, b"y", "the connection goes on");
+}
+
+#[tokio::test]
+async fn s_037_a_client_with_tls_1_2_and_nothing_but_p_256_is_served() {
+    let rig = Rig::new().await;
+    let stream = rig.secured_by_old_client(&key()).await;
+    let Wire::TlsClient(tls) = stream.wire() else { panic!("no TLS") };
+    let connection = tls.get_ref().1;
+    assert_eq!(connection.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_2));
+    let group = connection.negotiated_key_exchange_group().map(|group| group.name());
+    assert_eq!(group, Some(rustls::NamedGroup::secp256r1));
+    let mut client = Rig::calling(stream).await;
+    assert_eq!(client.unary(ECHO, b"x").await.data, b"x");
+}
+
+#[tokio::test]
+async fn a_daemon_behind_tls_is_called_as_one_without() {
+    let mut rig = Rig::with_secured_daemon().await;
+    let mut client = rig.connect(&key()).await;
+    assert_eq!(client.unary(ECHO, b"x").await.data, b"x");
+    let Seen::Call(uri, _) = rig.sees().await else { panic!("no call") };
+    assert_eq!(uri, "https://localhost/test.T/Echo");
+    assert_eq!(client.unary("/test.T/Fail", b"").await.status().to_string(), "NOT_FOUND: no such");
 }
 
 #[tokio::test]

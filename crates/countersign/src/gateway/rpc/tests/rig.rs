@@ -22,21 +22,22 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::sign::CertifiedKey;
 use tokio::{
-    net::{UnixListener, UnixStream},
+    net::{TcpListener, UnixListener, UnixStream},
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
 
 use crate::{
+    Peer,
     config::{Config, Layers, Paths},
     gateway::Gateway,
     modules::Registry,
     proto::wire::multipass::{Code, Frames, Message, Status, framed},
     transport::{
         Stream, Wire,
-        tls::{self, ClientTls, OldestVersion, Trust as Known},
+        tls::{self, ClientTls, OldestVersion, ServerTls, Trust as Known},
     },
-    trust::{Trust, TrustStore},
+    trust::{ServerIdentity, Trust, TrustStore},
 };
 
 /// Everything of one test. It ends with it.
@@ -72,11 +73,39 @@ impl Rig {
     /// At a socket of another kind, whose addresses have another prefix.
     pub(super) async fn at(kind: &str, prefix: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let backend = format!("unix:{}", folder.path().join("daemon").display());
+        let mut rig = Self::before(folder, &backend, kind, prefix, options).await;
+        rig.start_daemon();
+        rig
+    }
+
+    /// With a daemon that is reached over TLS.
+    pub(super) async fn with_secured_daemon() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let now = std::time::SystemTime::now();
+        let identity = ServerIdentity::open(&folder.path().join("daemons"), "localhost", now).unwrap();
+        let tls = ServerTls::speaking(identity.certified_key(), OldestVersion::Tls13, &["h2"]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, root) =
+            (listener.local_addr().unwrap().port(), folder.path().join("daemons/tls/root.crt"));
+        let backend = format!("\"tls:localhost:{port},ca={}\"", root.display());
+        let mut rig = Self::before(folder, &backend, "bind-rpc", "unix:", &[]).await;
+        rig.daemon = Some(tokio::spawn(serve_secured(listener, tls, rig.see.clone())));
+        rig
+    }
+
+    /// Whose daemon does not run yet.
+    async fn before(
+        folder: tempfile::TempDir,
+        backend: &str,
+        kind: &str,
+        prefix: &str,
+        options: &[&str],
+    ) -> Self {
         let state = folder.path().join("state");
         let (see, seen) = mpsc::channel(4096);
         let mut layers = Layers::default();
-        let (door, daemon) = (folder.path().join("door"), folder.path().join("daemon"));
-        let mut bind = format!("{prefix}{},backend=unix:{}", door.display(), daemon.display());
+        let mut bind = format!("{prefix}{},backend={backend}", folder.path().join("door").display());
         for option in options {
             bind.push(',');
             bind.push_str(option);
@@ -93,10 +122,7 @@ impl Rig {
             };
             gateway.run(stopped, std::future::pending()).await;
         });
-        let mut rig =
-            Self { folder, trust: config.trust, stop: Some(stop), running, daemon: None, seen, see };
-        rig.start_daemon();
-        rig
+        Self { folder, trust: config.trust, stop: Some(stop), running, daemon: None, seen, see }
     }
 
     pub(super) fn store(&self) -> &TrustStore {
@@ -144,6 +170,26 @@ impl Rig {
         let deadline = Instant::now() + Duration::from_secs(5);
         let connected = tls.speaking(protocols).connect(stream, "localhost", deadline).await.unwrap();
         connected.into_stream().unwrap()
+    }
+
+    /// The same by a client that speaks TLS 1.2 only, and no group but P-256.
+    pub(super) async fn secured_by_old_client(&self, key: &Arc<CertifiedKey>) -> Stream {
+        use rustls::crypto::aws_lc_rs as provider;
+        let mut known = rustls::RootCertStore::empty();
+        let root = std::fs::read(self.folder.path().join("state/tls/root.crt")).unwrap();
+        known.add_parsable_certificates(tls::certificates("root", &root).unwrap());
+        let groups = vec![provider::kx_group::SECP256R1];
+        let provider = rustls::crypto::CryptoProvider { kx_groups: groups, ..provider::default_provider() };
+        let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap()
+            .with_root_certificates(known)
+            .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(key))));
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = Stream::new(UnixStream::connect(self.door()).await.unwrap());
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let tls = connector.connect("localhost".try_into().unwrap(), Box::new(stream)).await.unwrap();
+        Stream::new(Wire::TlsClient(Box::new(tls)))
     }
 
     pub(super) async fn connect(&self, key: &Arc<CertifiedKey>) -> Client {
@@ -317,17 +363,34 @@ async fn serve(listener: UnixListener, see: mpsc::Sender<Seen>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let see = see.clone();
-        let service = service_fn(move |request| {
-            let see = see.clone();
-            async move { Ok::<_, Infallible>(answer(request, see).await) }
-        });
-        let http = server::Builder::new(TokioExecutor::new()).max_concurrent_streams(4000).clone();
-        connections.spawn(async move { http.serve_connection(TokioIo::new(stream), service).await });
+        connections.spawn(converse(Stream::new(stream), see.clone()));
     }
 }
 
+async fn serve_secured(listener: TcpListener, tls: ServerTls, see: mpsc::Sender<Seen>) {
+    let (tls, mut connections) = (Arc::new(tls), tokio::task::JoinSet::new());
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (tls, see) = (Arc::clone(&tls), see.clone());
+        connections.spawn(async move {
+            let (stream, _) = tls.handshake(Stream::new(stream), Peer::unix(None)).await.unwrap();
+            converse(stream, see).await;
+        });
+    }
+}
+
+async fn converse(stream: Stream, see: mpsc::Sender<Seen>) {
+    let service = service_fn(move |request| {
+        let see = see.clone();
+        async move { Ok::<_, Infallible>(answer(request, see).await) }
+    });
+    let http = server::Builder::new(TokioExecutor::new()).max_concurrent_streams(4000).clone();
+    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+}
+
 /// `/test.T/Echo` gives every piece back as it comes; `/test.T/Fail` fails in its head; `/test.T/Hang` never answers.
+/// `/test.T/Count` says at the end how many pieces came, `/test.T/Repeat` sends its only piece ten times, and
+/// `/test.T/Late` fails at the deadline that the client set, in milliseconds.
 async fn answer(request: Request<Incoming>, see: mpsc::Sender<Seen>) -> Response<Feed> {
     let (parts, mut body) = request.into_parts();
     let _ = see.send(Seen::Call(parts.uri.to_string(), parts.headers.clone())).await;
@@ -344,6 +407,26 @@ async fn answer(request: Request<Incoming>, see: mpsc::Sender<Seen>) -> Response
         "/test.T/Hang" => {
             let _cancelled = Cancelled(see);
             return std::future::pending().await;
+        }
+        "/test.T/Count" => {
+            let mut bytes = 0;
+            while let Some(frame) = body.frame().await {
+                bytes += frame.unwrap().into_data().map_or(0, |data| data.len());
+            }
+            return Response::new(Feed::Ready([Frame::data(bytes.to_string().into()), fine()].into()));
+        }
+        "/test.T/Repeat" => {
+            let piece = body.collect().await.unwrap().to_bytes();
+            let pieces = (0..10).map(|_| Frame::data(piece.clone())).chain([fine()]);
+            return Response::new(Feed::Ready(pieces.collect()));
+        }
+        "/test.T/Late" => {
+            let patience = parts.headers["grpc-timeout"].to_str().unwrap();
+            let patience = patience.strip_suffix('m').unwrap().parse().unwrap();
+            tokio::time::sleep(Duration::from_millis(patience)).await;
+            let mut response = Response::new(Feed::Ready(VecDeque::new()));
+            response.headers_mut().extend(headers(&[("grpc-status", "4"), ("grpc-message", "too%20late")]));
+            return response;
         }
         _ => {}
     }
@@ -368,6 +451,10 @@ async fn answer(request: Request<Incoming>, see: mpsc::Sender<Seen>) -> Response
     let mut response = Response::new(feed);
     response.headers_mut().insert("x-begin", HeaderValue::from_static("here"));
     response
+}
+
+fn fine() -> Frame<Bytes> {
+    Frame::trailers(headers(&[("grpc-status", "0")]))
 }
 
 struct Cancelled(mpsc::Sender<Seen>);
