@@ -328,8 +328,8 @@ fn invite(owner: &Reached, args: InviteArgs) -> Result<(), Report> {
         );
     }
     eprintln!(
-        "{} enrols at {address} {} at the latest with\n  countersign authenticate --token TOKEN\n\
-         Whoever has the token can spend it, once. It is not shown again.",
+        "{} enrols at {address} {} at the latest with `countersign authenticate`, which asks for\n\
+         this token. Whoever has it can spend it, once. It is not shown again.",
         invitation.name,
         print::until(invitation.expires, now())
     );
