@@ -4,7 +4,8 @@
 //! `cargo bench -p countersign --bench trust`. Stores are made in a temporary folder, a million entries
 //! in one step. A check is what a connection with a certificate costs: the SHA-256 of the certificate
 //! that was shown, the look-up, and the identity; the certificates are shown in a random order, each
-//! once before any is shown again, so that a large store is not measured by what a cache holds of it.
+//! once before any is shown again, so that a large store is not measured by what a cache holds of it. The
+//! same as part of a connection: TLS handshake, check and grant, both ends in one thread.
 //! The stores take turns, and the median of the rounds is shown. Opening is done in a process of its
 //! own, whose memory is read. `ENTRIES` and `ROUNDS` change the sizes.
 #![cfg(target_os = "linux")]
@@ -16,14 +17,20 @@ use std::{
     process::Command,
     sync::{Arc, atomic::AtomicUsize, atomic::Ordering},
     thread,
-    time::Instant,
+    time::{Duration, Instant, SystemTime},
 };
 
 use countersign::{
     Peer, Secret, Username,
+    config::Protocol,
+    gateway::drive::Acceptor,
+    modules::Context,
     proto::peer::{Certificate, TlsFacts},
-    transport::tls::Fingerprint,
-    trust::{Entry, NewInvitation, NewPassphrase, Newcomer, Place, TrustStore, Way},
+    transport::{
+        Stream,
+        tls::{ClientTls, Fingerprint, OldestVersion, ServerTls, Trust, certified_key},
+    },
+    trust::{Entry, NewInvitation, NewPassphrase, Newcomer, Place, ServerIdentity, TrustStore, Way},
 };
 
 mod process;
@@ -48,6 +55,8 @@ fn measure() {
     for filled in &stores {
         opening(filled);
     }
+    println!("letting a connection in by its certificate");
+    connecting(&stores);
     println!("checking a certificate that was shown");
     let opened: Vec<(&Filled, TrustStore)> = stores
         .iter()
@@ -114,6 +123,69 @@ fn open(directory: &str) {
     let took = start.elapsed().as_secs_f64();
     println!("{took} {}", resident(std::process::id()));
     drop(store);
+}
+
+/// Connections of clients with real certificates, which every store accepts beside its other entries.
+fn connecting(stores: &[Filled]) {
+    const CLIENTS: usize = 64;
+    let clients: Vec<(ClientTls, Vec<u8>)> = (0..CLIENTS).map(|_| client()).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let identity = private_folder();
+    let identity = ServerIdentity::open(identity.path(), "localhost", SystemTime::now()).expect("a certificate");
+    let tls =
+        Arc::new(ServerTls::new(identity.certified_key(), OldestVersion::Tls13).expect("it speaks TLS"));
+    let acceptors: Vec<Acceptor> = stores
+        .iter()
+        .map(|filled| {
+            let trust = countersign::trust::Trust::at(filled.folder.path());
+            let store = trust.open().expect("it opens");
+            let entry = |der: &[u8]| {
+                let name = Username::parse("client").expect("a name");
+                Entry::new(Fingerprint::of_certificate(der), name, Way::Added, "bench", 1)
+            };
+            store.add_all(clients.iter().map(|(_, der)| (entry(der), der.clone())).collect()).expect("added");
+            let acceptor = Acceptor::within(&["certificate"], &Context::with_trust(trust)).expect("a chain");
+            acceptor.with_protocol(Protocol::Stream).requiring_tls(Arc::clone(&tls))
+        })
+        .collect();
+    let mut microseconds: Vec<Vec<f64>> = vec![Vec::new(); stores.len()];
+    for _ in 0..number("ROUNDS", 5) * 4 {
+        for (acceptor, results) in acceptors.iter().zip(&mut microseconds) {
+            let start = Instant::now();
+            for (client, _) in &clients {
+                runtime.block_on(connect(acceptor, client));
+            }
+            results.push(start.elapsed().as_secs_f64() * 1e6 / CLIENTS as f64);
+        }
+    }
+    let medians: Vec<f64> = microseconds.iter_mut().map(|results| median(results)).collect();
+    for (filled, took) in stores.iter().zip(&medians) {
+        println!(
+            "  {:>9} entries: {took:.0} us a connection, {:.2} of one entry's",
+            filled.entries,
+            took / medians[0]
+        );
+    }
+}
+
+fn client() -> (ClientTls, Vec<u8>) {
+    let made = rcgen::generate_simple_self_signed(vec!["client".to_owned()]).expect("a certificate");
+    let pem = made.cert.pem() + &made.signing_key.serialize_pem();
+    let identity = certified_key("client", pem.as_bytes(), pem.as_bytes()).expect("a pair");
+    let tls =
+        ClientTls::new(&Trust::Unverified, Some(identity), OldestVersion::Tls13).expect("it speaks TLS");
+    (tls, made.cert.der().to_vec())
+}
+
+async fn connect(acceptor: &Acceptor, client: &ClientTls) {
+    let (near, far) = tokio::net::UnixStream::pair().expect("two ends");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let (connected, admitted) = tokio::join!(
+        client.connect(Stream::new(near), "localhost", deadline),
+        acceptor.accept(Stream::new(far), Peer::unix(None)),
+    );
+    drop(connected.expect("a handshake"));
+    assert!(admitted.expect("it is let in").grant.identity().is_some());
 }
 
 fn checking(opened: &[(&Filled, TrustStore)]) {
