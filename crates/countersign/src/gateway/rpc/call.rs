@@ -25,6 +25,7 @@ use tokio::{
 use super::{
     Hall,
     answer::{Answer, lost, refused},
+    crew::Crew,
     enrol,
     link::Link,
     pass,
@@ -94,9 +95,9 @@ pub(super) struct Traffic {
 }
 
 impl Calls {
-    pub(super) fn new(hall: Hall, peer: Arc<Peer>, session: String, start: Instant) -> Self {
+    pub(super) fn new(hall: Hall, peer: Arc<Peer>, session: String, start: Instant, crew: Crew) -> Self {
         Self {
-            link: Link::new(Arc::clone(&hall.backend)),
+            link: Link::new(Arc::clone(&hall.backend), crew),
             hall,
             peer,
             facts: SessionFacts::new(session, "rpc"),

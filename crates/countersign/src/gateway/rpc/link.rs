@@ -6,12 +6,15 @@ use hyper::{
     Request, Response,
     body::Incoming,
     client::conn::http2::{self, SendRequest},
+    rt::Executor as _,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{CONNECTION_WINDOW, LARGEST_HEADERS, SEND_BUFFER, STREAM_WINDOW, pass::Upward, tap::Tap};
+use super::{
+    CONNECTION_WINDOW, LARGEST_HEADERS, SEND_BUFFER, STREAM_WINDOW, crew::Crew, pass::Upward, tap::Tap,
+};
 use crate::{
     Grant,
     backend::{Backend, BackendError, SessionFacts},
@@ -22,6 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Link {
     backend: Arc<Backend>,
+    crew: Crew,
     open: Mutex<Option<Open>>,
     /// Held while a connection is made, so that many first calls make one.
     opening: tokio::sync::Mutex<()>,
@@ -35,8 +39,8 @@ struct Open {
 }
 
 impl Link {
-    pub(super) fn new(backend: Arc<Backend>) -> Self {
-        Self { backend, open: Mutex::default(), opening: tokio::sync::Mutex::default() }
+    pub(super) fn new(backend: Arc<Backend>, crew: Crew) -> Self {
+        Self { backend, crew, open: Mutex::default(), opening: tokio::sync::Mutex::default() }
     }
 
     /// Sends a call and waits for the head of its answer. A daemon that was started anew since the last
@@ -82,7 +86,8 @@ impl Link {
         if let Some(sender) = self.usable(name) {
             return Ok(sender);
         }
-        let opening = async { connect(self.backend.open_for_calls(grant, facts).await?.stream).await };
+        let opening =
+            async { connect(self.backend.open_for_calls(grant, facts).await?.stream, &self.crew).await };
         let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut).into());
         let sender = timeout(PATIENCE, opening).await.unwrap_or_else(late)?;
         *self.open.lock() = Some(Open { sender: sender.clone(), name: name.map(str::to_owned) });
@@ -99,7 +104,7 @@ impl Link {
 
 /// Starts HTTP/2 and waits until the daemon speaks it too (RFC 9113 3.4: its settings come first), so that one
 /// that accepts and says nothing is as good as none (S-86).
-async fn connect(stream: Stream) -> Result<SendRequest<Upward>, BackendError> {
+async fn connect(stream: Stream, crew: &Crew) -> Result<SendRequest<Upward>, BackendError> {
     let (heard, first) = oneshot::channel();
     let mut heard = Some(heard);
     let stream = Tap::new(stream, move |bytes| {
@@ -109,7 +114,7 @@ async fn connect(stream: Stream) -> Result<SendRequest<Upward>, BackendError> {
         }
         Ok(())
     });
-    let handshake = http2::Builder::new(TokioExecutor::new())
+    let handshake = http2::Builder::new(crew.clone())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(4 * CONNECTION_WINDOW)
         .max_header_list_size(4 * LARGEST_HEADERS)
@@ -117,7 +122,7 @@ async fn connect(stream: Stream) -> Result<SendRequest<Upward>, BackendError> {
         .handshake(TokioIo::new(stream));
     let (sender, connection) = handshake.await.map_err(|error| broken(&error))?;
     // It ends with the last call and the last sender.
-    tokio::spawn(connection);
+    crew.execute(async { drop(connection.await) });
     match first.await {
         Ok(()) => Ok(sender),
         Err(_) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),

@@ -12,12 +12,13 @@
 //! | `pass` | a call on its way to the daemon and back |
 //! | `link` | the connection to the daemon |
 //! | `answer` | what a call is answered with |
+//! | `crew` | the work of a connection, done in one task |
 //! | `meter`, `tap` | frames that cost a stranger nothing; a stream that is looked at |
 
 use std::{convert::Infallible, future::pending, pin::Pin, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     sync::watch,
     time::{Instant, Sleep, sleep_until},
@@ -25,6 +26,7 @@ use tokio::{
 
 mod answer;
 mod call;
+mod crew;
 mod enrol;
 mod link;
 mod message;
@@ -35,6 +37,7 @@ mod tap;
 mod tests;
 
 use call::{Calls, Progress};
+use crew::Crew;
 use meter::{Meter, Switch};
 use tap::Tap;
 
@@ -98,11 +101,13 @@ pub(super) async fn enrol(
 async fn talk(hall: Hall, stream: Stream, mut peer: Peer, place: Place, session: String, start: Instant) {
     // A renewal is bound to its connection (S-35).
     peer.channel_binding = stream.channel_binding();
-    let calls = Arc::new(Calls::new(hall, Arc::new(peer), session, start));
-    Box::pin(converse(&calls, stream, place)).await;
+    let crew = Crew::default();
+    let calls = Arc::new(Calls::new(hall, Arc::new(peer), session, start, crew.clone()));
+    crew.clone().run(converse(calls, stream, place, crew)).await;
 }
 
-async fn converse(calls: &Arc<Calls>, stream: Stream, place: Place) {
+async fn converse(calls: Arc<Calls>, stream: Stream, place: Place, crew: Crew) {
+    let calls = &calls;
     let known = calls.is_known().await;
     let floods = Arc::new(Switch::default());
     let mut meter = Meter::new(&floods);
@@ -113,7 +118,7 @@ async fn converse(calls: &Arc<Calls>, stream: Stream, place: Place) {
         // Boxed: the library moves it several times before it runs.
         Box::pin(async move { Ok::<_, Infallible>(calls.answer(request).await) })
     });
-    let mut connection = pin!(http(known).serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(http(known, crew).serve_connection(TokioIo::new(stream), service));
     let mut progress = calls.progress();
     let mut patience = Patience::of(calls, place);
     let mut relying = pin!(calls.rely());
@@ -163,8 +168,8 @@ async fn converse(calls: &Arc<Calls>, stream: Stream, place: Place) {
 
 /// The limits of S-19. They are announced when the connection starts, so what a client may have that is
 /// accepted later is known only for those that are accepted already.
-fn http(known: bool) -> http2::Builder<TokioExecutor> {
-    let mut http = http2::Builder::new(TokioExecutor::new());
+fn http(known: bool, crew: Crew) -> http2::Builder<Crew> {
+    let mut http = http2::Builder::new(crew);
     http.timer(TokioTimer::new())
         .max_concurrent_streams(if known { CALLS } else { CALLS_OF_STRANGERS })
         .max_header_list_size(LARGEST_HEADERS)
