@@ -131,7 +131,8 @@ fn connecting(stores: &[Filled]) {
     let clients: Vec<(ClientTls, Vec<u8>)> = (0..CLIENTS).map(|_| client()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let identity = private_folder();
-    let identity = ServerIdentity::open(identity.path(), "localhost", SystemTime::now()).expect("a certificate");
+    let identity =
+        ServerIdentity::open(identity.path(), "localhost", SystemTime::now()).expect("a certificate");
     let tls =
         Arc::new(ServerTls::new(identity.certified_key(), OldestVersion::Tls13).expect("it speaks TLS"));
     let acceptors: Vec<Acceptor> = stores
