@@ -9,12 +9,10 @@
 use std::{fmt, os::fd::OwnedFd, process::Stdio, time::Duration};
 
 use nix::{
-    sys::{
-        signal::{Signal, killpg},
-        wait::{Id, WaitPidFlag, WaitStatus, waitid},
-    },
+    sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use tokio::{
     io::AsyncReadExt,
     net::UnixStream,
@@ -121,8 +119,10 @@ async fn end(mut child: Child) {
 }
 
 fn has_exited(pid: Pid) -> bool {
-    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    !matches!(waitid(Id::Pid(pid), look), Ok(WaitStatus::StillAlive))
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    // No status is the answer for one that lives.
+    let lives = |pid| matches!(waitid(WaitId::Pid(pid), look), Ok(None));
+    !rustix::process::Pid::from_raw(pid.as_raw()).is_some_and(lives)
 }
 
 /// Puts a program's standard error in the log, line by line.

@@ -54,15 +54,19 @@ impl Account {
     /// The database cannot be read, or this system has no way to ask.
     pub fn groups(&self) -> io::Result<Vec<u32>> {
         let name = CString::new(self.name.as_str())?;
-        #[cfg(not(target_vendor = "apple"))]
-        let groups = nix::unistd::getgrouplist(&name, Gid::from_raw(self.gid))?;
-        #[cfg(target_vendor = "apple")]
-        let groups: Vec<Gid> = {
-            let _ = name;
-            return Err(io::ErrorKind::Unsupported.into());
-        };
-        Ok(groups.into_iter().map(Gid::as_raw).collect())
+        Ok(groups_of(&name, Gid::from_raw(self.gid))?.into_iter().map(Gid::as_raw).collect())
     }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn groups_of(name: &std::ffi::CStr, primary: Gid) -> io::Result<Vec<Gid>> {
+    Ok(nix::unistd::getgrouplist(name, primary)?)
+}
+
+/// The library has no such question for this system.
+#[cfg(target_vendor = "apple")]
+fn groups_of(_: &std::ffi::CStr, _: Gid) -> io::Result<Vec<Gid>> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 impl From<User> for Account {

@@ -67,12 +67,7 @@ impl Node {
         if !self.is_ours() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the socket's file was removed or replaced"));
         }
-        Ok(rustix::fs::chmodat(
-            &self.directory,
-            &self.name,
-            Mode::from_raw_mode(mode & 0o777),
-            AtFlags::empty(),
-        )?)
+        Ok(rustix::fs::chmodat(&self.directory, &self.name, permissions(mode), AtFlags::empty())?)
     }
 
     fn of(directory: OwnedFd, name: OsString) -> io::Result<Self> {
@@ -118,7 +113,7 @@ pub(super) fn bind(
     clear(address, &directory, name)?;
 
     let socket = new_socket().map_err(|error| failed("no socket can be made", error))?;
-    let mode = Mode::from_raw_mode(options.mode & 0o777);
+    let mode = permissions(options.mode);
     narrow(&socket, mode).map_err(|error| failed("its mode cannot be set", error))?;
     socket.bind(&target).map_err(|error| failed("it cannot be made", error))?;
     let node =
@@ -156,8 +151,29 @@ pub(super) fn address_of(local: &tokio::net::unix::SocketAddr) -> Option<Address
     if let Some(path) = local.as_pathname() {
         return Some(Address::Unix(path.to_owned()));
     }
+    abstract_name(local)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn abstract_name(local: &tokio::net::unix::SocketAddr) -> Option<Address> {
     let name = local.as_abstract_name()?;
     Some(Address::Abstract(String::from_utf8_lossy(name).into_owned()))
+}
+
+/// Elsewhere there are none.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn abstract_name(_: &tokio::net::unix::SocketAddr) -> Option<Address> {
+    None
+}
+
+/// Permission bits as the system has them.
+#[allow(
+    clippy::unnecessary_cast,
+    clippy::cast_possible_truncation,
+    reason = "the widths differ between systems"
+)]
+fn permissions(bits: u32) -> Mode {
+    Mode::from_raw_mode((bits & 0o777) as rustix::fs::RawMode)
 }
 
 fn bind_abstract(address: &Address) -> Result<StdListener, BindError> {
