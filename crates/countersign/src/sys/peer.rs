@@ -103,7 +103,23 @@ mod system {
     }
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+/// xucred of `LOCAL_PEERCRED` (unix(4)): the user and up to 16 groups, the effective one first.
+#[cfg(target_vendor = "apple")]
+mod system {
+    use std::{io, os::fd::BorrowedFd};
+
+    use nix::sys::socket::{getsockopt, sockopt::LocalPeerCred};
+
+    use super::Credentials;
+
+    pub(super) fn credentials(socket: BorrowedFd<'_>) -> io::Result<Option<Credentials>> {
+        let known = getsockopt(&socket, LocalPeerCred)?;
+        let Some((gid, _)) = known.groups().split_first() else { return Ok(None) };
+        Ok(Some(Credentials::new(known.uid(), *gid).with_groups(Some(known.groups().to_vec()))))
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
 mod system {
     use std::{io, os::fd::BorrowedFd};
 
