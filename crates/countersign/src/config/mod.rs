@@ -29,16 +29,18 @@ mod spec;
 mod state;
 mod unix;
 mod warning;
+mod wires;
 
 use backends::Backends;
 use layers::Written;
 pub use layers::{Effective, Form, KEYS, Key, Layers, Origin};
 pub use paths::Paths;
-pub use socket::{Accepts, Kind, Protocol, SOCKET_OPTIONS, SocketConfig, SocketOption, StartTls, TlsOptions};
 use socket::{Common, Draft};
+pub use socket::{Kind, SOCKET_OPTIONS, SocketConfig, SocketOption};
 pub use spec::{ModuleSpec, SocketSpec};
 pub use state::StatePlace;
 pub use warning::{Audience, Warning};
+pub use wires::{Accepts, Protocol, StartTls, TlsOptions};
 
 use crate::{
     error::ConfigError,

@@ -1,8 +1,14 @@
-//! Who is accepted: every entry of the store in memory, and the ways to become one.
+//! Who is accepted: every entry of the store in memory.
 //!
 //! A login only looks ([`TrustStore::judge`]), and never waits for a disk. Whatever changes trust is
 //! made durable in the store first, one change after the other, and then seen by every login; the
 //! sessions of a certificate learn of it by their [`Lease`].
+//!
+//! | file | holds |
+//! |---|---|
+//! | `enrol` | what a client can do to be accepted |
+//! | `owner` | what the owner can do about it |
+//! | `lease` | how sessions learn of it |
 
 use std::{
     collections::HashMap,
@@ -18,19 +24,25 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+mod enrol;
+mod lease;
+mod owner;
+
+pub use lease::Lease;
+
+use lease::Leases;
+
 use super::{
     TrustError,
-    entry::{Entry, Place, Revocation, Scope, Standing, Way},
-    error::EnrolError,
-    guesses::{self, Guesses},
-    invitation::{Invitation, NewInvitation, Token},
+    entry::{Entry, Place, Revocation, Scope, Standing},
+    guesses::Guesses,
+    invitation::Invitation,
     lock::Lock,
-    newcomer::Newcomer,
-    passphrase::{NewPassphrase, Passphrase},
+    passphrase::Passphrase,
     sqlite::SqliteStore,
-    store::{Admission, Applied, Change, Known, Store},
+    store::{Change, Known, Store},
 };
-use crate::{Identity, Refusal, Secret, Username, proto::error::Reason, transport::tls::Fingerprint};
+use crate::{Identity, Refusal, Username, proto::error::Reason, transport::tls::Fingerprint};
 
 /// The accepted certificates of one gateway.
 pub struct TrustStore {
@@ -168,265 +180,7 @@ impl TrustStore {
     /// A lease on a certificate: whoever relies on it judges again when it [changes](Lease::changed).
     /// Take it before judging.
     pub fn lease(&self, certificate: [u8; 32]) -> Lease {
-        let changes = self.leases.0.lock().entry(certificate).or_default().subscribe();
-        Lease { certificate, changes, leases: Arc::clone(&self.leases) }
-    }
-
-    /// Accepts the first certificate ever (S-49, S-50). The caller has checked that this client may
-    /// be the first.
-    ///
-    /// # Errors
-    /// Another one was first, or it cannot be kept.
-    pub fn take_first_place(&self, newcomer: &Newcomer) -> Result<Identity, EnrolError> {
-        let _one_at_a_time = self.changing.lock();
-        if !self.is_pristine() {
-            return Err(EnrolError::Taken);
-        }
-        let entry = newcomer.entry(Way::FirstUse, newcomer.from(), now());
-        self.admit(entry, newcomer, Admission::First, EnrolError::Taken)
-    }
-
-    /// Accepts a certificate whose holder knows the passphrase. It computes Argon2id and syncs a disk.
-    ///
-    /// # Errors
-    /// No passphrase is set, it is another, too many were wrong, or the certificate cannot be kept.
-    pub fn enrol_by_passphrase(
-        &self,
-        newcomer: &Newcomer,
-        passphrase: &Secret,
-    ) -> Result<Identity, EnrolError> {
-        self.guessed(newcomer, || {
-            let set = self.view.read().passphrase.clone().filter(|set| set.is_open(now()));
-            let set = set.ok_or(EnrolError::NoPassphrase)?;
-            if !set.verifies(passphrase) {
-                return Err(EnrolError::Wrong);
-            }
-            let _one_at_a_time = self.changing.lock();
-            self.may_enrol(newcomer)?;
-            let entry = newcomer.entry(Way::Passphrase, newcomer.from(), now());
-            let by = Admission::Passphrase { revision: set.revision };
-            let done = self.admit(entry, newcomer, by, EnrolError::NoPassphrase);
-            if let Some(uses) = set.uses.filter(|_| done.is_ok()) {
-                let left = Passphrase { uses: Some(uses.saturating_sub(1)), ..Passphrase::clone(&set) };
-                self.view.write().passphrase = Some(Arc::new(left));
-            }
-            done
-        })
-    }
-
-    /// Accepts a certificate whose holder has the token of an invitation, and spends that.
-    ///
-    /// # Errors
-    /// It is no token of ours, was spent, too many were wrong, or the certificate cannot be kept.
-    pub fn enrol_by_token(&self, newcomer: &Newcomer, token: &Secret) -> Result<Identity, EnrolError> {
-        self.guessed(newcomer, || {
-            let token: Option<Token> =
-                std::str::from_utf8(token.expose()).ok().and_then(|text| text.parse().ok());
-            let token = token.ok_or(EnrolError::Wrong)?;
-            let found = self.view.read().invitations.get(&token.id()).cloned();
-            let invitation = found.filter(|invitation| invitation.is_of(&token)).ok_or(EnrolError::Wrong)?;
-            let _one_at_a_time = self.changing.lock();
-            self.may_enrol(newcomer)?;
-            let now = now();
-            if !invitation.is_open(now) {
-                return Err(EnrolError::Spent);
-            }
-            let by = format!("invitation {} of {}, from {}", invitation.id, invitation.by, newcomer.from());
-            let mut entry = newcomer.entry(Way::Invitation, by, now);
-            entry.name = invitation.name.clone();
-            entry.scope = invitation.scope.clone();
-            entry.expires = invitation.entry_expires;
-            let fingerprint = entry.fingerprint;
-            let by = Admission::Invitation { id: &invitation.id };
-            let identity = self.admit(entry, newcomer, by, EnrolError::Spent)?;
-            if let Some(kept) = self.view.write().invitations.get_mut(&invitation.id) {
-                (kept.spent, kept.spent_by) = (Some(now), Some(fingerprint));
-            }
-            Ok(identity)
-        })
-    }
-
-    /// Accepts a certificate in place of an accepted one, whose holder asks for it. Both count until
-    /// the new one was seen.
-    ///
-    /// # Errors
-    /// The old one is not accepted, or the new one cannot be kept.
-    pub fn renew(&self, old: &[u8; 32], newcomer: &Newcomer) -> Result<Identity, EnrolError> {
-        let _one_at_a_time = self.changing.lock();
-        self.may_enrol(newcomer)?;
-        let old = Fingerprint(*old);
-        let replaced = self.store.entry(&old)?.filter(|entry| entry.standing(now()) == Standing::Accepted);
-        let replaced = replaced.ok_or(EnrolError::Revoked)?;
-        let mut entry = newcomer.entry(Way::Renewal, format!("renewal of {old}"), now());
-        (entry.name, entry.scope, entry.expires) = (replaced.name, replaced.scope, replaced.expires);
-        (entry.uid, entry.replaces) = (replaced.uid, Some(old));
-        self.admit(entry, newcomer, Admission::Renewal { of: &old }, EnrolError::Revoked)
-    }
-
-    /// Accepts a certificate because the owner says so, also one that was taken back.
-    ///
-    /// # Errors
-    /// It cannot be kept.
-    pub fn add(&self, entry: Entry, certificate: &[u8]) -> Result<(), TrustError> {
-        let _one_at_a_time = self.changing.lock();
-        let change = Change::Admit { entry: &entry, certificate, by: Admission::Owner };
-        // The owner's word has no condition that could be overtaken.
-        let _ = self.store.apply(&change)?;
-        self.put(entry);
-        Ok(())
-    }
-
-    /// Accepts many certificates because the owner says so: all of them, or none.
-    ///
-    /// # Errors
-    /// They cannot be kept.
-    pub fn add_all(&self, many: Vec<(Entry, Vec<u8>)>) -> Result<(), TrustError> {
-        let _one_at_a_time = self.changing.lock();
-        let _ = self.store.apply(&Change::AdmitAll(&many))?;
-        many.into_iter().for_each(|(entry, _)| self.put(entry));
-        Ok(())
-    }
-
-    /// Changes an entry: its name, scope, end, or that it was taken back. Its sessions learn of it.
-    ///
-    /// # Errors
-    /// There is none, or it cannot be kept.
-    pub fn amend(
-        &self,
-        fingerprint: &Fingerprint,
-        change: impl FnOnce(&mut Entry),
-    ) -> Result<Entry, TrustError> {
-        let _one_at_a_time = self.changing.lock();
-        let mut entry = self.store.entry(fingerprint)?.ok_or_else(|| unknown(fingerprint))?;
-        change(&mut entry);
-        match self.store.apply(&Change::Amend(&entry))? {
-            Applied::Overtaken => return Err(unknown(fingerprint)),
-            Applied::Made => self.put(entry.clone()),
-        }
-        Ok(entry)
-    }
-
-    /// Takes a certificate back. Its live sessions end.
-    ///
-    /// # Errors
-    /// As [`TrustStore::amend`].
-    pub fn revoke(&self, fingerprint: &Fingerprint, why: &str) -> Result<Entry, TrustError> {
-        self.amend(fingerprint, |entry| entry.revoked = Some(Revocation::new(now(), why)))
-    }
-
-    /// Forgets a certificate as if it had never been. Its live sessions end; the first place stays
-    /// taken.
-    ///
-    /// # Errors
-    /// There is none, or the store cannot be written.
-    pub fn forget(&self, fingerprint: &Fingerprint) -> Result<(), TrustError> {
-        let _one_at_a_time = self.changing.lock();
-        match self.store.apply(&Change::Forget(fingerprint))? {
-            Applied::Overtaken => Err(unknown(fingerprint)),
-            Applied::Made => {
-                self.view.write().certificates.remove(&fingerprint.0);
-                self.leases.tell(&fingerprint.0);
-                Ok(())
-            }
-        }
-    }
-
-    /// Forgets everything: the first place is free again, and every session of a certificate ends.
-    ///
-    /// # Errors
-    /// The store cannot be written.
-    pub fn reset(&self) -> Result<(), TrustError> {
-        let _one_at_a_time = self.changing.lock();
-        let _ = self.store.apply(&Change::Reset)?;
-        *self.view.write() = View::default();
-        *self.guesses.lock() = Guesses::default();
-        self.pristine.send_replace(true);
-        self.leases.tell_all();
-        Ok(())
-    }
-
-    /// Every entry, by name and then by age.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn entries(&self) -> Result<Vec<Entry>, TrustError> {
-        self.flush()?;
-        let mut entries = self.store.entries()?;
-        entries.sort_by(|a: &Entry, b| (a.name.as_str(), a.added).cmp(&(b.name.as_str(), b.added)));
-        Ok(entries)
-    }
-
-    /// The certificate of an entry in DER.
-    ///
-    /// # Errors
-    /// The store cannot be read, or did not keep it.
-    pub fn certificate(&self, fingerprint: &Fingerprint) -> Result<Vec<u8>, TrustError> {
-        self.store.certificate(fingerprint)?.ok_or_else(|| unknown(fingerprint))
-    }
-
-    /// Whether a passphrase is set that would be taken now.
-    pub fn has_passphrase(&self) -> bool {
-        self.view.read().passphrase.as_ref().is_some_and(|set| set.is_open(now()))
-    }
-
-    /// The passphrase's facts, without the passphrase.
-    pub fn passphrase(&self) -> Option<Arc<Passphrase>> {
-        self.view.read().passphrase.clone()
-    }
-
-    /// Sets the passphrase, or unsets it. It computes Argon2id and syncs a disk.
-    ///
-    /// # Errors
-    /// It is empty or too long, or cannot be kept; then the old one stays.
-    pub fn set_passphrase(&self, new: Option<&NewPassphrase>, by: &str) -> Result<(), TrustError> {
-        let mut revision = [0; 8];
-        getrandom::fill(&mut revision).map_err(|_| TrustError::NoRandomness)?;
-        let revision = i64::from_le_bytes(revision);
-        let made = new.map(|new| Passphrase::make(new, revision, now(), by)).transpose()?;
-        let _one_at_a_time = self.changing.lock();
-        let _ = self.store.apply(&Change::SetPassphrase(made.as_ref()))?;
-        self.view.write().passphrase = made.map(Arc::new);
-        Ok(())
-    }
-
-    /// Invites somebody. The token is not kept: it can be shown now and never again.
-    ///
-    /// # Errors
-    /// It cannot be kept.
-    pub fn invite(&self, new: NewInvitation, by: &str) -> Result<(Invitation, Token), TrustError> {
-        let (invitation, token) = Invitation::make(new, now(), by)?;
-        let _one_at_a_time = self.changing.lock();
-        match self.store.apply(&Change::Invite(&invitation))? {
-            Applied::Overtaken => Err(TrustError::NoRandomness),
-            Applied::Made => {
-                self.view.write().invitations.insert(invitation.id.clone(), invitation.clone());
-                Ok((invitation, token))
-            }
-        }
-    }
-
-    /// Every invitation that was not withdrawn, spent ones included, oldest first.
-    pub fn invitations(&self) -> Vec<Invitation> {
-        let mut all: Vec<Invitation> = self.view.read().invitations.values().cloned().collect();
-        all.sort_by(|one, other| (one.made, &one.id).cmp(&(other.made, &other.id)));
-        all
-    }
-
-    /// Withdraws an invitation. What it let in stays.
-    ///
-    /// # Errors
-    /// There is none of that id, or the store cannot be written.
-    pub fn withdraw(&self, id: &str) -> Result<(), TrustError> {
-        let _one_at_a_time = self.changing.lock();
-        match self.store.apply(&Change::Withdraw(id))? {
-            Applied::Overtaken => {
-                Err(TrustError::Unknown(format!("invitation {}: there is none", id.escape_debug())))
-            }
-            Applied::Made => {
-                self.view.write().invitations.remove(id);
-                Ok(())
-            }
-        }
+        self.leases.take(certificate)
     }
 
     /// Writes down when certificates were last seen, and forgets those whose renewal was. Called now
@@ -473,63 +227,6 @@ impl TrustStore {
         Ok(())
     }
 
-    /// Counts a guess, has it judged, and takes the count back if it was right.
-    fn guessed(
-        &self,
-        newcomer: &Newcomer,
-        judge: impl FnOnce() -> Result<Identity, EnrolError>,
-    ) -> Result<Identity, EnrolError> {
-        let keys = guesses::keys(newcomer.peer(), &newcomer.fingerprint());
-        let charged = self.guesses.lock().charge(&keys, now());
-        charged.map_err(|retry_after| EnrolError::TooMany { retry_after })?;
-        let judged = judge();
-        let notes = {
-            let mut guesses = self.guesses.lock();
-            if !matches!(judged, Err(EnrolError::Wrong | EnrolError::NoPassphrase | EnrolError::Spent)) {
-                guesses.refund(&keys, now());
-            }
-            guesses.notes(&keys)
-        };
-        // A guess that cannot be remembered over a restart still counts until then.
-        if let Err(error) = self.store.apply(&Change::Guessed(&notes)) {
-            tracing::warn!("a wrong guess is not remembered over a restart: {error}");
-        }
-        judged
-    }
-
-    /// A certificate that was taken back does not come back by itself: only the owner adds it again.
-    fn may_enrol(&self, newcomer: &Newcomer) -> Result<(), EnrolError> {
-        match self.standing(&newcomer.fingerprint().0) {
-            Standing::Revoked => Err(EnrolError::Revoked),
-            _ => Ok(()),
-        }
-    }
-
-    /// Makes an admission durable, then seen. `changing` is held.
-    fn admit(
-        &self,
-        mut entry: Entry,
-        newcomer: &Newcomer,
-        by: Admission<'_>,
-        overtaken: EnrolError,
-    ) -> Result<Identity, EnrolError> {
-        // Authenticating twice changes nothing that the owner has set since (`authenticate` is idempotent).
-        if let (Some(known), false) =
-            (self.store.entry(&entry.fingerprint)?, matches!(by, Admission::Invitation { .. }))
-        {
-            let expires = entry.expires;
-            entry = Entry { expires, ..known };
-        }
-        match self.store.apply(&Change::Admit { entry: &entry, certificate: newcomer.der(), by })? {
-            Applied::Overtaken => Err(overtaken),
-            Applied::Made => {
-                let identity = Identity::new(entry.name.clone());
-                self.put(entry);
-                Ok(identity)
-            }
-        }
-    }
-
     /// Lets logins and sessions see an entry that is durable.
     fn put(&self, entry: Entry) {
         let fingerprint = entry.fingerprint;
@@ -563,50 +260,6 @@ impl Accepted {
 impl fmt::Debug for TrustStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrustStore").field("store", &self.store).finish_non_exhaustive()
-    }
-}
-
-/// A hold on the changes of one certificate.
-#[derive(Debug)]
-pub struct Lease {
-    certificate: [u8; 32],
-    changes: watch::Receiver<()>,
-    leases: Arc<Leases>,
-}
-
-impl Lease {
-    /// Returns when the certificate's entry has changed since the lease was taken, or since this
-    /// returned last: it may have been taken back, restricted, renamed or forgotten.
-    pub async fn changed(&mut self) {
-        if self.changes.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let mut leases = self.leases.0.lock();
-        // This one is counted still.
-        if leases.get(&self.certificate).is_some_and(|changes| changes.receiver_count() <= 1) {
-            leases.remove(&self.certificate);
-        }
-    }
-}
-
-/// Who is to be told of changes, by certificate.
-#[derive(Debug, Default)]
-struct Leases(Mutex<HashMap<[u8; 32], watch::Sender<()>>>);
-
-impl Leases {
-    fn tell(&self, certificate: &[u8; 32]) {
-        if let Some(changes) = self.0.lock().get(certificate) {
-            changes.send_replace(());
-        }
-    }
-
-    fn tell_all(&self) {
-        self.0.lock().values().for_each(|changes| changes.send_replace(()));
     }
 }
 

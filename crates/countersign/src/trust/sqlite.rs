@@ -5,7 +5,8 @@
 //! exclusively.
 //!
 //! Damage never empties it (S-53): each row carries a checksum, the number of rows is kept beside
-//! them, and a second file, made when the store was, says that there must be one.
+//! them, and a second file, made when the store was, says that there must be one. `rows` holds what
+//! rows mean and how damage to one is seen; this file holds the steps and the life of the file.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,17 +17,20 @@ use parking_lot::Mutex;
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior, params,
 };
-use zeroize::Zeroizing;
+mod rows;
+
+use rows::{
+    DECIDES, TELLS, read_entry, read_invitation, read_known, read_passphrase, write_entry, write_invitation,
+    write_passphrase,
+};
 
 use super::{
     TrustError, durable,
-    entry::{Entry, Revocation, Scope},
+    entry::Entry,
     guesses::Guess,
-    invitation::Invitation,
-    passphrase::Passphrase,
     store::{Admission, Applied, Change, Contents, Known, Store},
 };
-use crate::{Username, sys::files, transport::tls::Fingerprint};
+use crate::{sys::files, transport::tls::Fingerprint};
 
 /// A [`Store`] in a file.
 #[derive(Debug)]
@@ -307,166 +311,6 @@ fn exists(step: &Transaction<'_>, fingerprint: &Fingerprint) -> Result<bool, rus
     step.prepare_cached("SELECT 1 FROM certificates WHERE fingerprint = ?1")?.exists([fingerprint.0])
 }
 
-fn write_entry(step: &Transaction<'_>, entry: &Entry) -> Result<usize, rusqlite::Error> {
-    let scope = scope_text(&entry.scope);
-    let mut write = step.prepare_cached(&format!(
-        "INSERT OR REPLACE INTO certificates ({DECIDES}, {TELLS}) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
-    ))?;
-    write.execute(params![
-        entry.fingerprint.0,
-        entry.name.as_str(),
-        entry.last_seen,
-        entry.expires,
-        scope,
-        entry.revoked.as_ref().map(|revoked| revoked.at),
-        entry.replaces.map(|fingerprint| fingerprint.0),
-        checksum(&Known::from(entry.clone()), scope.as_deref()),
-        entry.way.code(),
-        entry.by,
-        entry.uid,
-        entry.added,
-        entry.revoked.as_ref().map(|revoked| revoked.why.as_str()),
-    ])
-}
-
-/// The first columns of a row, or what is wrong with them, in words that a damaged store is refused with.
-fn read_known(row: &Row<'_>) -> Result<Known, String> {
-    let name = row.get_ref(1).and_then(|value| Ok(value.as_str()?)).map_err(odd)?;
-    let scope: Option<&str> = row.get_ref(4).and_then(|value| Ok(value.as_str_or_null()?)).map_err(odd)?;
-    let known = Known {
-        fingerprint: Fingerprint(row.get(0).map_err(odd)?),
-        name: Username::parse(name).map_err(|refusal| refusal.cause.to_string())?,
-        last_seen: row.get(2).map_err(odd)?,
-        expires: row.get(3).map_err(odd)?,
-        scope: match scope {
-            None => Scope::default(),
-            Some(scope) => serde_json::from_str(scope).map_err(|error| error.to_string())?,
-        },
-        revoked: row.get::<_, Option<i64>>(5).map_err(odd)?.is_some(),
-        replaces: row.get::<_, Option<[u8; 32]>>(6).map_err(odd)?.map(Fingerprint),
-    };
-    let written: u32 = row.get(7).map_err(odd)?;
-    if checksum(&known, scope) == written { Ok(known) } else { Err("it was altered".to_owned()) }
-}
-
-fn read_entry(row: &Row<'_>) -> Result<Entry, String> {
-    let known = read_known(row)?;
-    let text = |index| row.get_ref(index).and_then(|value| Ok(value.as_str()?)).map_err(odd);
-    let revoked: Option<i64> = row.get(5).map_err(odd)?;
-    Ok(Entry {
-        fingerprint: known.fingerprint,
-        name: known.name,
-        way: text(8)?.parse().map_err(|()| "an unknown way in".to_owned())?,
-        by: text(9)?.to_owned(),
-        uid: row.get(10).map_err(odd)?,
-        added: row.get(11).map_err(odd)?,
-        last_seen: known.last_seen,
-        expires: known.expires,
-        scope: known.scope,
-        revoked: match revoked {
-            None => None,
-            Some(at) => Some(Revocation::new(at, text(12)?)),
-        },
-        replaces: known.replaces,
-    })
-}
-
-fn odd(error: rusqlite::Error) -> String {
-    super::message(&error)
-}
-
-/// Over all that decides. When it was last seen does not.
-fn checksum(known: &Known, scope: Option<&str>) -> u32 {
-    let Known { fingerprint, name, expires, revoked, replaces, .. } = known;
-    let ends = expires.unwrap_or_default().to_le_bytes();
-    let marks = [u8::from(expires.is_some()), u8::from(*revoked), u8::from(replaces.is_some())];
-    let replaces = replaces.map_or([0; 32], |fingerprint| fingerprint.0);
-    // Between two texts there is a byte that neither can hold.
-    let parts: [&[u8]; 8] = [
-        &fingerprint.0,
-        name.as_str().as_bytes(),
-        &[0xff],
-        scope.unwrap_or_default().as_bytes(),
-        &[0xff],
-        &ends,
-        &marks,
-        &replaces,
-    ];
-    parts.iter().fold(0, |sum, part| if part.is_empty() { sum } else { crc32c::crc32c_append(sum, part) })
-}
-
-/// `None` for the scope that nearly all have, so that a million rows are read without a parser.
-fn scope_text(scope: &Scope) -> Option<String> {
-    (!scope.is_everything()).then(|| serde_json::to_string(scope).unwrap_or_default())
-}
-
-fn write_passphrase(step: &Transaction<'_>, passphrase: &Passphrase) -> Result<usize, rusqlite::Error> {
-    step.execute(
-        "INSERT INTO passphrase (revision, verifier, expires, uses, at, by) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        params![
-            passphrase.revision,
-            *passphrase.verifier,
-            passphrase.expires,
-            passphrase.uses,
-            passphrase.set,
-            passphrase.by
-        ],
-    )
-}
-
-fn read_passphrase(row: &Row<'_>) -> Result<Passphrase, rusqlite::Error> {
-    Ok(Passphrase {
-        revision: row.get("revision")?,
-        verifier: Zeroizing::new(row.get("verifier")?),
-        expires: row.get("expires")?,
-        uses: row.get("uses")?,
-        set: row.get("at")?,
-        by: row.get("by")?,
-    })
-}
-
-fn write_invitation(step: &Transaction<'_>, invitation: &Invitation) -> Result<usize, rusqlite::Error> {
-    step.execute(
-        "INSERT OR IGNORE INTO invitations \
-         (id, hash, name, scope, expires, entry_expires, made, by, spent, spent_by) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        params![
-            invitation.id,
-            invitation.hash,
-            invitation.name.as_str(),
-            scope_text(&invitation.scope),
-            invitation.expires,
-            invitation.entry_expires,
-            invitation.made,
-            invitation.by,
-            invitation.spent,
-            invitation.spent_by.map(|fingerprint| fingerprint.0),
-        ],
-    )
-}
-
-fn read_invitation(row: &Row<'_>) -> Result<Invitation, rusqlite::Error> {
-    let odd = |column: &str, why: String| {
-        rusqlite::Error::InvalidColumnType(0, format!("{column}: {why}"), rusqlite::types::Type::Text)
-    };
-    let name: String = row.get("name")?;
-    let scope: Option<String> = row.get("scope")?;
-    let scope = scope.map_or_else(|| Ok(Scope::default()), |text| serde_json::from_str(&text));
-    Ok(Invitation {
-        id: row.get("id")?,
-        hash: row.get("hash")?,
-        name: Username::parse(&name).map_err(|refusal| odd("name", refusal.cause.to_string()))?,
-        scope: scope.map_err(|error| odd("scope", error.to_string()))?,
-        expires: row.get("expires")?,
-        entry_expires: row.get("entry_expires")?,
-        made: row.get("made")?,
-        by: row.get("by")?,
-        spent: row.get("spent")?,
-        spent_by: row.get::<_, Option<[u8; 32]>>("spent_by")?.map(Fingerprint),
-    })
-}
-
 fn rows_of<T>(
     connection: &Connection,
     sql: &str,
@@ -542,12 +386,6 @@ const APPLICATION: i64 = 0x636f_7369;
 /// The form of the tables below.
 const VERSION: i64 = 1;
 
-/// The columns that a start reads.
-const DECIDES: &str = "fingerprint, name, last_seen, expires, scope, revoked, replaces, checksum";
-
-/// Those that only a listing shows.
-const TELLS: &str = "way, by, uid, added, revoked_why";
-
 /// Certificates are read at every start, their documents only to be shown: they are apart.
 const SCHEMA: &str = "
 BEGIN;
@@ -572,106 +410,4 @@ COMMIT;
 ";
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt as _};
-
-    use super::*;
-    use crate::trust::{entry::Way, store::tests::conforms};
-
-    fn folder() -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        folder
-    }
-
-    fn with_one(directory: &Path) {
-        let store = SqliteStore::open(directory).unwrap();
-        let name = Username::parse("alice-in-the-store").unwrap();
-        let entry = Entry::new(Fingerprint([7; 32]), name, Way::FirstUse, "uid 1000", 1);
-        let change = Change::Admit { entry: &entry, certificate: b"der", by: Admission::First };
-        assert_eq!(store.apply(&change).unwrap(), Applied::Made);
-    }
-
-    #[test]
-    fn it_is_a_store() {
-        let folder = folder();
-        conforms(&|| Box::new(SqliteStore::open(folder.path()).unwrap()));
-    }
-
-    #[test]
-    fn s_061_its_files_are_its_owners_alone() {
-        let folder = folder();
-        with_one(folder.path());
-        let store = SqliteStore::open(folder.path()).unwrap();
-        for entry in fs::read_dir(folder.path()).unwrap() {
-            let entry = entry.unwrap();
-            let mode = entry.metadata().unwrap().permissions().mode();
-            assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.file_name());
-        }
-        drop(store);
-        fs::set_permissions(folder.path().join(FILE), fs::Permissions::from_mode(0o640)).unwrap();
-        let error = SqliteStore::open(folder.path()).unwrap_err();
-        assert!(error.fix().starts_with("chmod 600"), "{error}");
-    }
-
-    #[test]
-    fn s_053_a_store_that_is_gone_cut_altered_foreign_or_too_new_is_never_an_empty_one() {
-        type Damage = (&'static str, fn(&Path));
-        let damage: [Damage; 6] = [
-            ("gone", |path| fs::remove_file(path).unwrap()),
-            ("empty", |path| fs::write(path, b"").unwrap()),
-            ("cut", |path| {
-                let bytes = fs::read(path).unwrap();
-                fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
-            }),
-            ("altered", |path| {
-                let mut bytes = fs::read(path).unwrap();
-                let name = b"alice-in-the-store";
-                let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
-                bytes[at] = b'm';
-                fs::write(path, bytes).unwrap();
-            }),
-            ("foreign", |path| fs::write(path, b"SQLite format 3 it is not").unwrap()),
-            ("too new", |path| {
-                let connection = Connection::open(path).unwrap();
-                connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
-            }),
-        ];
-        for (what, damage) in damage {
-            let folder = folder();
-            with_one(folder.path());
-            damage(&folder.path().join(FILE));
-            for _ in 0..2 {
-                let opened = SqliteStore::open(folder.path());
-                let error = match opened {
-                    Ok(store) => store.load(&mut |_| {}).expect_err(what),
-                    Err(error) => error,
-                };
-                assert!(!error.fix().is_empty(), "{what}: {error}");
-            }
-        }
-    }
-
-    #[test]
-    fn s_053_rows_that_vanish_are_missed() {
-        let folder = folder();
-        with_one(folder.path());
-        let connection = Connection::open(folder.path().join(FILE)).unwrap();
-        connection.execute("DELETE FROM certificates", []).unwrap();
-        drop(connection);
-        let error = SqliteStore::open(folder.path()).unwrap().load(&mut |_| {}).unwrap_err();
-        assert!(error.to_string().contains("0 certificates are left of 1"), "{error}");
-    }
-
-    #[test]
-    fn s_053_what_was_set_aside_makes_room_for_a_new_one() {
-        let folder = folder();
-        assert_eq!(SqliteStore::set_aside(folder.path(), 5).unwrap(), None);
-        with_one(folder.path());
-        fs::write(folder.path().join(FILE), b"broken").unwrap();
-        let aside = SqliteStore::set_aside(folder.path(), 5).unwrap().unwrap();
-        assert_eq!(fs::read(aside).unwrap(), b"broken");
-        let store = SqliteStore::open(folder.path()).unwrap();
-        assert!(!store.load(&mut |_| {}).unwrap().initialised);
-    }
-}
+mod tests;

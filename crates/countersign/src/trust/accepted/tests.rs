@@ -1,10 +1,15 @@
+//! Whole lives of certificates, with real stores in folders.
+
 use std::{fs, os::unix::fs::PermissionsExt as _, sync::Barrier, time::Duration};
 
 use super::*;
 use crate::{
-    Peer,
+    Peer, Secret,
     proto::peer::{Certificate, Credentials, TlsFacts},
-    trust::passphrase::NewPassphrase,
+    trust::{
+        entry::Way, error::EnrolError, invitation::NewInvitation, newcomer::Newcomer,
+        passphrase::NewPassphrase, store::Applied,
+    },
 };
 
 const GUESS: &str = "therewillbesecrets";
@@ -220,7 +225,7 @@ async fn s_040_a_revoked_certificate_is_refused_at_once_and_its_sessions_are_tol
     let again = store.enrol_by_passphrase(&alice, &Secret::new(GUESS));
     assert!(matches!(again, Err(EnrolError::Revoked)), "what was taken back does not come back by itself");
     drop((hers, his));
-    assert!(store.leases.0.lock().is_empty());
+    assert!(store.leases.are_none());
     let mut entry = store.entries().unwrap().into_iter().find(|entry| entry.revoked.is_some()).unwrap();
     entry.revoked = None;
     store.add(entry, b"certificate 1").unwrap();

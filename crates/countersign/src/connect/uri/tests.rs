@@ -1,0 +1,204 @@
+//! Addresses of every form, and what they may not do.
+
+use super::*;
+
+fn parse(text: &str) -> Uri {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn parts(text: &str) -> (String, Option<String>, Option<String>, Option<String>) {
+    let uri = parse(text);
+    let password = uri.password.as_ref().map(|p| String::from_utf8(p.expose().to_vec()).unwrap());
+    (uri.to_string(), uri.username.map(|name| name.to_string()), password, uri.display)
+}
+
+fn some(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+#[test]
+fn every_form_that_xpra_takes_is_read() {
+    for (text, address) in [
+        ("tcp://host", "tcp://host:14500"),
+        ("tcp://host:0/", "tcp://host:14500"),
+        ("ssl://host", "tls://host:443"),
+        ("tls://HOST:10000", "tls://HOST:10000"),
+        ("TCP:host:80", "tcp://host:80"),
+        ("tcp/host:80", "tcp://host:80"),
+        ("xpra://host", "tcp://host:14500"),
+        ("xpras://host", "tls://host:443"),
+        ("xpra+tls://host", "tls://host:443"),
+        ("tcp://[::1]:1/", "tcp://[::1]:1"),
+        ("tcp://[::1]", "tcp://[::1]:14500"),
+        ("tcp://::1:1/", "tcp://[::1]:1"),
+        ("tcp://fe80::1:1/", "tcp://[fe80::1]:1"),
+        ("/run/app.sock", "unix:/run/app.sock"),
+        ("unix:/run/app.sock", "unix:/run/app.sock"),
+        ("unix:///run/app.sock", "unix:/run/app.sock"),
+        ("unix:run/app.sock", "unix:run/app.sock"),
+        ("socket:///run/a%20b", "unix:/run/a%20b"),
+        ("tls+unix:/run/app.sock", "tls+unix:/run/app.sock"),
+        ("TLS+UNIX:///run/app.sock", "tls+unix:/run/app.sock"),
+        ("ssl+unix:run/app.sock", "tls+unix:run/app.sock"),
+        ("tls+unix://alice@/run/app.sock", "tls+unix:/run/app.sock"),
+        ("tls+unix:@app", "tls+unix:@app"),
+        ("socket:/run/app.sock", "unix:/run/app.sock"),
+        ("@app", "unix:@app"),
+        ("unix:@app", "unix:@app"),
+    ] {
+        assert_eq!(parse(text).to_string(), address, "{text}");
+    }
+}
+
+#[test]
+fn s_043_an_address_reads_back_as_itself_and_stays_one_word() {
+    let written = [
+        "tcp://host:1",
+        "tls://[::1]:443",
+        "unix:/run/app.sock",
+        "unix:@a%20name@%40",
+        "tls+unix:/run/a%20b%0Atls://bank:443%20sha256:00",
+        "tls+unix:@app%0Atls://bank:443",
+        "unix:////run//a",
+        "unix:a:b/c%25%3F%23%40",
+        "unix:%E2%80%AE/\u{e9}",
+        "tls+unix:dir@/x",
+    ];
+    for text in written {
+        let uri = parse(text);
+        let shown = uri.to_string();
+        let again = parse(&shown);
+        assert_eq!((&again.address, again.tls), (&uri.address, uri.tls), "{text}: {shown}");
+        assert!(shown.chars().all(|c| c.is_ascii_graphic()), "{shown}");
+    }
+}
+
+#[test]
+fn user_password_and_display_come_out_decoded() {
+    for (text, username, password, display) in [
+        ("tcp://alice:one@host/", some("alice"), some("one"), None),
+        ("tcp://:one@host/", None, some("one"), None),
+        ("tcp://alice:@host/", some("alice"), None, None),
+        ("tcp://alice:a@b:c@host/", some("alice"), some("a@b:c"), None),
+        ("tcp://al%69ce:%2Fone%20%C3%A9@host/", some("alice"), some("/one é"), None),
+        ("tcp:alice:one@host:80", some("alice"), some("one"), None),
+        ("tcp/alice:one@host:80/100", some("alice"), some("one"), some("100")),
+        ("socket://alice:one@/run/app.sock", some("alice"), some("one"), None),
+        ("socket:alice:one/run/app.sock", some("alice"), some("one"), None),
+        ("tcp://host/?username=alice&password=o%26e", some("alice"), some("o&e"), None),
+        ("tcp://alice:one@host/?username=bob&password=two", some("alice"), some("one"), None),
+        ("unix:/run/app.sock?username=alice", some("alice"), None, None),
+    ] {
+        let (_, name, secret, session) = parts(text);
+        assert_eq!((name, secret, session), (username, password, display), "{text}");
+    }
+}
+
+#[test]
+fn s_088_neither_errors_nor_debug_repeat_what_may_be_a_password() {
+    let good = parse("tcp://alice:hunter2@host/");
+    assert!(!format!("{good:?} {good}").contains("hunter2"));
+    for bad in [
+        "tcp://alice:hunter2/x@host",
+        "tcp://alice:hunter2?x@host",
+        "tcp://alice:hunter2#x@host",
+        "alice:hunter2@host",
+        "hunter2",
+        "",
+        "tcp://",
+        "tcp://host:65536",
+        "tcp://host:hunter2",
+        "tcp://[hunter2]:1",
+        "tcp://[::1",
+        "tcp://[::1]hunter2",
+        "tcp://a:b:c:d",
+        "tcp://a%FF@host",
+        "tcp://a%00@host",
+        "tcp://host/?hunter2",
+        "tcp://host/\u{1b}hunter2",
+        "hunter2://host",
+        "unix:",
+        "unix:@",
+        "tcp://ho st",
+        "tcp://-alice:hunter2@host",
+    ] {
+        let error = bad.parse::<Uri>().unwrap_err();
+        assert!(!format!("{error} {}", error.fix()).contains("hunter2"), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn s_047_an_address_sets_no_option() {
+    for bad in [
+        "tcp://host/?challenge-handlers=prompt",
+        "tcp://host/?ssh=evil",
+        "tcp://host/100,exec=evil",
+        "tcp://host/exec=evil",
+        "unix:/run/app.sock?password-file=/etc/shadow",
+    ] {
+        let error = bad.parse::<Uri>().unwrap_err();
+        assert!(error.to_string().contains("an address sets host"), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn words_that_are_known_and_not_available_say_so() {
+    for scheme in UNAVAILABLE.iter().filter(|scheme| **scheme != RPC) {
+        let error = format!("{scheme}://host").parse::<Uri>().unwrap_err();
+        assert_eq!(error.to_string(), format!("address: {scheme}: is not available in this build"));
+    }
+    for display in [":10", "10", ":10?username=a"] {
+        assert!(display.parse::<Uri>().unwrap_err().to_string().contains("displays"), "{display}");
+    }
+    assert_eq!("tpc://host".parse::<Uri>().unwrap_err().fix(), "did you mean `tcp`?");
+}
+
+#[test]
+fn calls_go_to_the_addresses_of_multipass_and_never_in_the_clear() {
+    for (text, address) in [
+        ("unix:/run/multipass_socket", "tls+unix:/run/multipass_socket"),
+        ("/run/multipass_socket", "tls+unix:/run/multipass_socket"),
+        ("@name", "tls+unix:@name"),
+        ("localhost:50051", "tls://localhost:50051"),
+        ("unixbox:1", "tls://unixbox:1"),
+        ("192.0.2.1:1", "tls://192.0.2.1:1"),
+        ("[::1]:50051", "tls://[::1]:50051"),
+        ("rpc://host", "tls://host:50051"),
+        ("RPC://alice@host:1/", "tls://host:1"),
+        ("rpc+unix:/run/s", "tls+unix:/run/s"),
+        ("tls://host", "tls://host:443"),
+        ("tls+unix:/run/s", "tls+unix:/run/s"),
+    ] {
+        let uri = Uri::for_calls(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(uri.to_string(), address, "{text}");
+    }
+    // A host whose name begins with `unix` is a host.
+    assert!(matches!(Uri::for_calls("unixbox:1").unwrap().address, Address::Tcp { .. }));
+    for bad in [
+        "",
+        "host",
+        "host:",
+        "host:x",
+        "tcp://host:1",
+        "ws://host",
+        "rpc:",
+        "rpc+unix:",
+        "é",
+        "rp",
+        "rpcé:1x",
+    ] {
+        assert!(Uri::for_calls(bad).is_err(), "{bad}");
+    }
+    let error = "rpc://host:1".parse::<Uri>().unwrap_err();
+    assert!(error.fix().contains("authenticate"), "{error}");
+}
+
+#[test]
+fn s_044_loopback_does_not_leave_the_machine() {
+    for near in ["tcp://localhost", "tcp://127.0.0.9", "tcp://[::1]", "unix:/x", "tcp://[::ffff:127.0.0.1]"] {
+        assert!(!parse(near).is_remote(), "{near}");
+    }
+    for far in ["tcp://192.0.2.1", "tls://example.com", "tcp://localhost.example.com"] {
+        assert!(parse(far).is_remote(), "{far}");
+    }
+}

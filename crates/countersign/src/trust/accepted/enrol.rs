@@ -1,0 +1,170 @@
+//! The ways of a client into the trust store: first, by passphrase, by invitation, by renewal.
+//!
+//! Each is counted as a guess where it can be one, made durable, and only then seen by logins.
+
+use std::sync::Arc;
+
+use super::{TrustStore, now};
+use crate::{
+    Identity, Secret,
+    transport::tls::Fingerprint,
+    trust::{
+        entry::{Entry, Standing, Way},
+        error::EnrolError,
+        guesses,
+        invitation::Token,
+        newcomer::Newcomer,
+        passphrase::Passphrase,
+        store::{Admission, Applied, Change},
+    },
+};
+
+impl TrustStore {
+    /// Accepts the first certificate ever (S-49, S-50). The caller has checked that this client may
+    /// be the first.
+    ///
+    /// # Errors
+    /// Another one was first, or it cannot be kept.
+    pub fn take_first_place(&self, newcomer: &Newcomer) -> Result<Identity, EnrolError> {
+        let _one_at_a_time = self.changing.lock();
+        if !self.is_pristine() {
+            return Err(EnrolError::Taken);
+        }
+        let entry = newcomer.entry(Way::FirstUse, newcomer.from(), now());
+        self.admit(entry, newcomer, Admission::First, EnrolError::Taken)
+    }
+
+    /// Accepts a certificate whose holder knows the passphrase. It computes Argon2id and syncs a disk.
+    ///
+    /// # Errors
+    /// No passphrase is set, it is another, too many were wrong, or the certificate cannot be kept.
+    pub fn enrol_by_passphrase(
+        &self,
+        newcomer: &Newcomer,
+        passphrase: &Secret,
+    ) -> Result<Identity, EnrolError> {
+        self.guessed(newcomer, || {
+            let set = self.view.read().passphrase.clone().filter(|set| set.is_open(now()));
+            let set = set.ok_or(EnrolError::NoPassphrase)?;
+            if !set.verifies(passphrase) {
+                return Err(EnrolError::Wrong);
+            }
+            let _one_at_a_time = self.changing.lock();
+            self.may_enrol(newcomer)?;
+            let entry = newcomer.entry(Way::Passphrase, newcomer.from(), now());
+            let by = Admission::Passphrase { revision: set.revision };
+            let done = self.admit(entry, newcomer, by, EnrolError::NoPassphrase);
+            if let Some(uses) = set.uses.filter(|_| done.is_ok()) {
+                let left = Passphrase { uses: Some(uses.saturating_sub(1)), ..Passphrase::clone(&set) };
+                self.view.write().passphrase = Some(Arc::new(left));
+            }
+            done
+        })
+    }
+
+    /// Accepts a certificate whose holder has the token of an invitation, and spends that.
+    ///
+    /// # Errors
+    /// It is no token of ours, was spent, too many were wrong, or the certificate cannot be kept.
+    pub fn enrol_by_token(&self, newcomer: &Newcomer, token: &Secret) -> Result<Identity, EnrolError> {
+        self.guessed(newcomer, || {
+            let token: Option<Token> =
+                std::str::from_utf8(token.expose()).ok().and_then(|text| text.parse().ok());
+            let token = token.ok_or(EnrolError::Wrong)?;
+            let found = self.view.read().invitations.get(&token.id()).cloned();
+            let invitation = found.filter(|invitation| invitation.is_of(&token)).ok_or(EnrolError::Wrong)?;
+            let _one_at_a_time = self.changing.lock();
+            self.may_enrol(newcomer)?;
+            let now = now();
+            if !invitation.is_open(now) {
+                return Err(EnrolError::Spent);
+            }
+            let by = format!("invitation {} of {}, from {}", invitation.id, invitation.by, newcomer.from());
+            let mut entry = newcomer.entry(Way::Invitation, by, now);
+            entry.name = invitation.name.clone();
+            entry.scope = invitation.scope.clone();
+            entry.expires = invitation.entry_expires;
+            let fingerprint = entry.fingerprint;
+            let by = Admission::Invitation { id: &invitation.id };
+            let identity = self.admit(entry, newcomer, by, EnrolError::Spent)?;
+            if let Some(kept) = self.view.write().invitations.get_mut(&invitation.id) {
+                (kept.spent, kept.spent_by) = (Some(now), Some(fingerprint));
+            }
+            Ok(identity)
+        })
+    }
+
+    /// Accepts a certificate in place of an accepted one, whose holder asks for it. Both count until
+    /// the new one was seen.
+    ///
+    /// # Errors
+    /// The old one is not accepted, or the new one cannot be kept.
+    pub fn renew(&self, old: &[u8; 32], newcomer: &Newcomer) -> Result<Identity, EnrolError> {
+        let _one_at_a_time = self.changing.lock();
+        self.may_enrol(newcomer)?;
+        let old = Fingerprint(*old);
+        let replaced = self.store.entry(&old)?.filter(|entry| entry.standing(now()) == Standing::Accepted);
+        let replaced = replaced.ok_or(EnrolError::Revoked)?;
+        let mut entry = newcomer.entry(Way::Renewal, format!("renewal of {old}"), now());
+        (entry.name, entry.scope, entry.expires) = (replaced.name, replaced.scope, replaced.expires);
+        (entry.uid, entry.replaces) = (replaced.uid, Some(old));
+        self.admit(entry, newcomer, Admission::Renewal { of: &old }, EnrolError::Revoked)
+    }
+
+    /// Counts a guess, has it judged, and takes the count back if it was right.
+    fn guessed(
+        &self,
+        newcomer: &Newcomer,
+        judge: impl FnOnce() -> Result<Identity, EnrolError>,
+    ) -> Result<Identity, EnrolError> {
+        let keys = guesses::keys(newcomer.peer(), &newcomer.fingerprint());
+        let charged = self.guesses.lock().charge(&keys, now());
+        charged.map_err(|retry_after| EnrolError::TooMany { retry_after })?;
+        let judged = judge();
+        let notes = {
+            let mut guesses = self.guesses.lock();
+            if !matches!(judged, Err(EnrolError::Wrong | EnrolError::NoPassphrase | EnrolError::Spent)) {
+                guesses.refund(&keys, now());
+            }
+            guesses.notes(&keys)
+        };
+        // A guess that cannot be remembered over a restart still counts until then.
+        if let Err(error) = self.store.apply(&Change::Guessed(&notes)) {
+            tracing::warn!("a wrong guess is not remembered over a restart: {error}");
+        }
+        judged
+    }
+
+    /// A certificate that was taken back does not come back by itself: only the owner adds it again.
+    fn may_enrol(&self, newcomer: &Newcomer) -> Result<(), EnrolError> {
+        match self.standing(&newcomer.fingerprint().0) {
+            Standing::Revoked => Err(EnrolError::Revoked),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes an admission durable, then seen. `changing` is held.
+    fn admit(
+        &self,
+        mut entry: Entry,
+        newcomer: &Newcomer,
+        by: Admission<'_>,
+        overtaken: EnrolError,
+    ) -> Result<Identity, EnrolError> {
+        // Authenticating twice changes nothing that the owner has set since (`authenticate` is idempotent).
+        if let (Some(known), false) =
+            (self.store.entry(&entry.fingerprint)?, matches!(by, Admission::Invitation { .. }))
+        {
+            let expires = entry.expires;
+            entry = Entry { expires, ..known };
+        }
+        match self.store.apply(&Change::Admit { entry: &entry, certificate: newcomer.der(), by })? {
+            Applied::Overtaken => Err(overtaken),
+            Applied::Made => {
+                let identity = Identity::new(entry.name.clone());
+                self.put(entry);
+                Ok(identity)
+            }
+        }
+    }
+}

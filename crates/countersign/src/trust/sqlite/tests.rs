@@ -1,0 +1,106 @@
+//! The store in a file: what every store must do, and every damage.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use super::*;
+use crate::{
+    Username,
+    trust::{entry::Way, store::tests::conforms},
+};
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    folder
+}
+
+fn with_one(directory: &Path) {
+    let store = SqliteStore::open(directory).unwrap();
+    let name = Username::parse("alice-in-the-store").unwrap();
+    let entry = Entry::new(Fingerprint([7; 32]), name, Way::FirstUse, "uid 1000", 1);
+    let change = Change::Admit { entry: &entry, certificate: b"der", by: Admission::First };
+    assert_eq!(store.apply(&change).unwrap(), Applied::Made);
+}
+
+#[test]
+fn it_is_a_store() {
+    let folder = folder();
+    conforms(&|| Box::new(SqliteStore::open(folder.path()).unwrap()));
+}
+
+#[test]
+fn s_061_its_files_are_its_owners_alone() {
+    let folder = folder();
+    with_one(folder.path());
+    let store = SqliteStore::open(folder.path()).unwrap();
+    for entry in fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.file_name());
+    }
+    drop(store);
+    fs::set_permissions(folder.path().join(FILE), fs::Permissions::from_mode(0o640)).unwrap();
+    let error = SqliteStore::open(folder.path()).unwrap_err();
+    assert!(error.fix().starts_with("chmod 600"), "{error}");
+}
+
+#[test]
+fn s_053_a_store_that_is_gone_cut_altered_foreign_or_too_new_is_never_an_empty_one() {
+    type Damage = (&'static str, fn(&Path));
+    let damage: [Damage; 6] = [
+        ("gone", |path| fs::remove_file(path).unwrap()),
+        ("empty", |path| fs::write(path, b"").unwrap()),
+        ("cut", |path| {
+            let bytes = fs::read(path).unwrap();
+            fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+        }),
+        ("altered", |path| {
+            let mut bytes = fs::read(path).unwrap();
+            let name = b"alice-in-the-store";
+            let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
+            bytes[at] = b'm';
+            fs::write(path, bytes).unwrap();
+        }),
+        ("foreign", |path| fs::write(path, b"SQLite format 3 it is not").unwrap()),
+        ("too new", |path| {
+            let connection = Connection::open(path).unwrap();
+            connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
+        }),
+    ];
+    for (what, damage) in damage {
+        let folder = folder();
+        with_one(folder.path());
+        damage(&folder.path().join(FILE));
+        for _ in 0..2 {
+            let opened = SqliteStore::open(folder.path());
+            let error = match opened {
+                Ok(store) => store.load(&mut |_| {}).expect_err(what),
+                Err(error) => error,
+            };
+            assert!(!error.fix().is_empty(), "{what}: {error}");
+        }
+    }
+}
+
+#[test]
+fn s_053_rows_that_vanish_are_missed() {
+    let folder = folder();
+    with_one(folder.path());
+    let connection = Connection::open(folder.path().join(FILE)).unwrap();
+    connection.execute("DELETE FROM certificates", []).unwrap();
+    drop(connection);
+    let error = SqliteStore::open(folder.path()).unwrap().load(&mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("0 certificates are left of 1"), "{error}");
+}
+
+#[test]
+fn s_053_what_was_set_aside_makes_room_for_a_new_one() {
+    let folder = folder();
+    assert_eq!(SqliteStore::set_aside(folder.path(), 5).unwrap(), None);
+    with_one(folder.path());
+    fs::write(folder.path().join(FILE), b"broken").unwrap();
+    let aside = SqliteStore::set_aside(folder.path(), 5).unwrap().unwrap();
+    assert_eq!(fs::read(aside).unwrap(), b"broken");
+    let store = SqliteStore::open(folder.path()).unwrap();
+    assert!(!store.load(&mut |_| {}).unwrap().initialised);
+}
