@@ -107,6 +107,18 @@ impl OwnIdentity {
         Ok(identity)
     }
 
+    /// The same where there may be none, or none any more: another client may have moved the file.
+    pub(super) fn load_if_there(
+        &self,
+        person: &dyn Person,
+        now: SystemTime,
+    ) -> Result<Option<ClientIdentity>, ConnectError> {
+        match self.load(person, now) {
+            Err(_) if !self.exists() => Ok(None),
+            loaded => loaded.map(Some),
+        }
+    }
+
     /// A file of another kind in the same place.
     pub(super) fn beside(&self, extension: &str) -> Self {
         Self { path: self.path.with_extension(extension), ..*self }

@@ -55,11 +55,10 @@ impl OwnIdentity {
         let next = self.next();
         if next.exists()
             && let Some(accepted) = self.heard().find(server)?
+            && let Some(identity) = next.load_if_there(person, now)?
+            && identity.fingerprint() == accepted
         {
-            let identity = next.load(person, now)?;
-            if identity.fingerprint() == accepted {
-                return Ok(identity);
-            }
+            return Ok(identity);
         }
         self.load(person, now)
     }
@@ -76,11 +75,10 @@ impl OwnIdentity {
         now: SystemTime,
     ) -> Result<Option<Succession>, ConnectError> {
         let next = self.next();
-        if next.exists() {
-            let following = next.load(person, now)?;
-            if is_due(&following, now) {
-                self.promote(following.fingerprint(), person, now)?;
-            }
+        if let Some(following) = next.load_if_there(person, now)?
+            && is_due(&following, now)
+        {
+            self.promote(following.fingerprint(), person, now)?;
         }
         let present = self.load(person, now)?;
         if present.fingerprint() != shown || !is_due(&present, now) {
@@ -102,10 +100,8 @@ impl OwnIdentity {
         now: SystemTime,
     ) -> Result<Option<Succession>, ConnectError> {
         let (next, heard) = (self.next(), self.heard());
-        if !next.exists() {
-            return Ok(None);
-        }
-        let (present, next) = (self.load(person, now)?, next.load(person, now)?);
+        let present = self.load(person, now)?;
+        let Some(next) = next.load_if_there(person, now)? else { return Ok(None) };
         let may_be_known = present.fingerprint() == shown && heard.any_has(&next.fingerprint())?;
         Ok(may_be_known.then_some(Succession { present, next, heard }))
     }
@@ -120,7 +116,7 @@ impl OwnIdentity {
         };
         let _lock = locked(&self.path().with_extension("lock")).map_err(cannot)?;
         let following = self.next();
-        if following.exists() && following.load(person, now)?.fingerprint() == next {
+        if following.load_if_there(person, now)?.is_some_and(|following| following.fingerprint() == next) {
             fs::rename(following.path(), self.path()).map_err(cannot)?;
             File::open(files::directory_of(self.path()))
                 .and_then(|folder| folder.sync_all())
