@@ -1,14 +1,16 @@
 //! What the benches read about the processes they measure, and the settings of a run.
 
-use std::{env, fs};
+use std::{env, fs, time::Duration};
 
-/// User and system time of a process so far, in seconds (proc(5), fields 14 and 15 of `stat`).
+use nix::{time::clock_getcpuclockid, unistd::Pid};
+
+/// User and system time of a process so far, in seconds. The kernel counts it in nanoseconds, whatever the length
+/// of its ticks, and keeps that of threads which have ended.
 #[allow(dead_code, reason = "not every bench counts processor time")]
 pub(crate) fn cpu(process: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
-    let fields: Vec<&str> = stat.rsplit(") ").next().expect("its fields").split(' ').collect();
-    let ticks: f64 = fields[11..13].iter().map(|field| field.parse::<f64>().expect("a number")).sum();
-    ticks / rustix::param::clock_ticks_per_second() as f64
+    let process = Pid::from_raw(process.try_into().expect("a process number"));
+    let clock = clock_getcpuclockid(process).expect("it runs");
+    Duration::from(clock.now().expect("its clock")).as_secs_f64()
 }
 
 /// Resident memory of a process, in KiB.
