@@ -103,6 +103,9 @@ pub struct Challenge {
     pub salt_digest: String,
     /// What is asked for, in words for a person. Filtered by who shows it (S-46).
     pub prompt: String,
+    /// Nothing else will be asked: what is meant for the daemon may be sent right behind the answer, and
+    /// reaches it if the answer is right (S-17).
+    pub is_last: bool,
 }
 
 impl Challenge {
@@ -113,7 +116,13 @@ impl Challenge {
         salt_digest: impl Into<String>,
         prompt: impl Into<String>,
     ) -> Self {
-        Self { salt, mechanism, salt_digest: salt_digest.into(), prompt: prompt.into() }
+        Self { salt, mechanism, salt_digest: salt_digest.into(), prompt: prompt.into(), is_last: false }
+    }
+
+    /// The same challenge, said to be the last one or not.
+    #[must_use]
+    pub fn as_last(self, is_last: bool) -> Self {
+        Self { is_last, ..self }
     }
 }
 

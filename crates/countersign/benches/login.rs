@@ -3,8 +3,9 @@
 //! `cargo bench -p countersign --bench login`. Each server runs in a process of its own (this program,
 //! started again with a role); the clients and the daemon behind run here, so they are not counted. A
 //! connection is: connect, TLS where there is TLS, log in where there is a login, one byte to the
-//! daemon and back, close. The servers take turns; processor time is user and system time from
-//! `/proc/PID/stat`, and the median of the rounds is shown. `CONNECTIONS` and `ROUNDS` change the length.
+//! daemon and back, close. The servers are all kept running and take short turns, so that whatever else the
+//! machine does falls on each of them alike; a row shows the median of its turns, and the ratio is the median of
+//! the ratios of neighbouring turns. `CONNECTIONS` (a turn) and `ROUNDS` change the length.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -43,10 +44,12 @@ use rustls::{
     },
     sign::SingleCertAndKey,
 };
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     runtime::Runtime,
+    task::JoinHandle,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -78,27 +81,33 @@ const SERVERS: [(&str, &str); 4] = [
 
 const PASSWORD: &str = "correct-horse";
 
+/// What the daemon hears first.
+const FIRST: &[u8] = b"x";
+
 fn compare() {
-    let (connections, rounds) = (number("CONNECTIONS", 2000) as usize, number("ROUNDS", 5));
+    let (connections, rounds) = (number("CONNECTIONS", 200) as usize, number("ROUNDS", 101));
     let runtime = Runtime::new().expect("a runtime");
-    let mut samples: [Vec<f64>; 4] = Default::default();
+    let mut sides: Vec<Side> = SERVERS.iter().map(|(kind, _)| Side::start(&runtime, kind)).collect();
+    let mut turns: Vec<[f64; 4]> = Vec::new();
     for _ in 0..rounds {
-        for ((kind, _), samples) in SERVERS.iter().zip(&mut samples) {
-            samples.push(measure(&runtime, kind, connections));
-        }
+        turns.push(std::array::from_fn(|side| sides[side].turn(&runtime, connections)));
     }
-    let medians = samples.map(|mut samples| {
-        samples.sort_by(f64::total_cmp);
-        samples[samples.len() / 2]
-    });
     println!(
-        "Processor time of the server per connection, {connections} connections, median of {rounds} rounds\n"
+        "Processor time of the server per connection, median of {rounds} turns of {connections} connections\n"
     );
     println!("| server | us | to its bare relay |\n|---|---|---|");
-    for (position, ((_, title), median)) in SERVERS.iter().zip(medians).enumerate() {
-        let bare = medians[position / 2 * 2];
-        println!("| {title} | {median:.0} | {:.2} |", median / bare);
+    for (side, (_, title)) in SERVERS.iter().enumerate() {
+        let bare = side / 2 * 2;
+        let (spent, ratio) =
+            (median(&turns, |turn| turn[side]), median(&turns, |turn| turn[side] / turn[bare]));
+        println!("| {title} | {spent:.0} | {ratio:.2} |");
     }
+}
+
+fn median(turns: &[[f64; 4]], of: impl Fn(&[f64; 4]) -> f64) -> f64 {
+    let mut values: Vec<f64> = turns.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// Resident memory of the whole gateway for each client that has logged in and says nothing.
@@ -108,27 +117,14 @@ fn idle() {
     println!("\nResident memory of the gateway per idle client that has logged in, {connections} clients\n");
     println!("| client | KiB |\n|---|---|");
     for (kind, title) in [("gate-unix", "Unix socket"), ("gate-tls", "TLS 1.3 with client certificate")] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let side = Side::start(&runtime, kind);
         let each = runtime.block_on(async {
-            let daemon =
-                tokio::spawn(echo(UnixListener::bind(folder.path().join("echo")).expect("a socket")));
-            let mut server = start(kind, folder.path());
-            let client = Client::new(kind, &server.address);
             let mut kept = Vec::new();
-            // What the first connections load once is not theirs.
-            for _ in 0..20 {
-                kept.push(client.enter().await);
-            }
-            let before = resident(server.process.id());
+            let before = resident(side.server.process.id());
             for _ in 0..connections {
-                kept.push(client.enter().await);
+                kept.push(side.client.enter().await);
             }
-            let after = resident(server.process.id());
-            drop(kept);
-            server.process.kill().expect("it runs");
-            server.process.wait().expect("it ends");
-            daemon.abort();
-            (after - before) / connections as f64
+            (resident(side.server.process.id()) - before) / connections as f64
         });
         println!("| {title} | {each:.1} |");
     }
@@ -147,22 +143,43 @@ async fn echo(listener: UnixListener) {
     }
 }
 
-/// Microseconds of the server for each connection.
-fn measure(runtime: &Runtime, kind: &str, connections: usize) -> f64 {
-    let folder = tempfile::tempdir().expect("a folder");
-    runtime.block_on(async {
-        let daemon = tokio::spawn(echo(UnixListener::bind(folder.path().join("echo")).expect("a socket")));
-        let mut server = start(kind, folder.path());
-        let client = Arc::new(Client::new(kind, &server.address));
-        client.repeat(connections / 10).await;
-        let before = cpu(server.process.id());
-        client.repeat(connections).await;
-        let spent = cpu(server.process.id()) - before;
-        server.process.kill().expect("it runs");
-        server.process.wait().expect("it ends");
-        daemon.abort();
+/// A server with its daemon and its clients, kept running while others have their turn.
+struct Side {
+    server: Server,
+    client: Arc<Client>,
+    daemon: JoinHandle<()>,
+    _folder: TempDir,
+}
+
+impl Side {
+    fn start(runtime: &Runtime, kind: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        runtime.block_on(async {
+            let daemon =
+                tokio::spawn(echo(UnixListener::bind(folder.path().join("echo")).expect("a socket")));
+            let server = start(kind, folder.path());
+            let client = Arc::new(Client::new(kind, &server.address));
+            // What the first connections load once is not theirs.
+            client.repeat(200).await;
+            Self { server, client, daemon, _folder: folder }
+        })
+    }
+
+    /// Microseconds of the server for each connection.
+    fn turn(&mut self, runtime: &Runtime, connections: usize) -> f64 {
+        let before = cpu(self.server.process.id());
+        runtime.block_on(self.client.repeat(connections));
+        let spent = cpu(self.server.process.id()) - before;
         spent / connections as f64 * 1e6
-    })
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        let _ = self.server.process.kill();
+        let _ = self.server.process.wait();
+        self.daemon.abort();
+    }
 }
 
 struct Client {
@@ -217,26 +234,28 @@ impl Client {
             stream = connected.into_stream_of_judged_server();
         }
         if self.logs_in {
-            log_in(&mut stream).await;
+            log_in(&mut stream, FIRST).await;
+        } else {
+            stream.write_all(FIRST).await.expect("the relay takes it");
+            stream.flush().await.expect("the relay takes it");
         }
-        stream.write_all(b"x").await.expect("the relay takes it");
-        stream.flush().await.expect("the relay takes it");
         stream.read_exact(&mut [0]).await.expect("the echo");
         stream
     }
 }
 
-/// The hello, the challenge and its answer, as our client sends them.
-async fn log_in(stream: &mut Stream) {
+/// The hello, the challenge and its answer with the first words behind it, as our client sends them.
+async fn log_in(stream: &mut Stream, first: &[u8]) {
     let mut inbox = Vec::new();
-    say(stream, hello(None)).await;
+    say(stream, hello(None), &[]).await;
     let challenge = Challenge::read(hear(stream, &mut inbox).await).expect("a challenge");
     let salt = vec![7; 32];
     let combined = hmac::combine_salts(Hash::Sha512, &salt, &challenge.salt);
     let proof = hmac::respond(Hash::Sha512, &Secret::new(PASSWORD), &combined);
-    say(stream, hello(Some(Response::new(proof, salt)))).await;
+    assert!(challenge.caps.find("last").is_some(), "nothing else is asked");
+    say(stream, hello(Some(Response::new(proof, salt))), first).await;
     assert_eq!(hear(stream, &mut inbox).await.kind, Kind::Hello, "the login passes");
-    assert!(inbox.is_empty(), "the daemon says nothing of itself");
+    stream.unread(inbox);
 }
 
 fn hello(response: Option<Response>) -> Packet {
@@ -257,8 +276,9 @@ fn hello(response: Option<Response>) -> Packet {
     packet
 }
 
-async fn say(stream: &mut Stream, packet: Packet) {
-    stream.write_all(&packet.encode().expect("a packet")).await.expect("the server takes it");
+async fn say(stream: &mut Stream, packet: Packet, behind: &[u8]) {
+    let bytes = [&packet.encode().expect("a packet"), behind].concat();
+    stream.write_all(&bytes).await.expect("the server takes it");
     stream.flush().await.expect("the server takes it");
 }
 

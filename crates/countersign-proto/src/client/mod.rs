@@ -129,7 +129,12 @@ pub enum ServerMessage {
 #[expect(clippy::exhaustive_enums, reason = "a driver that ignores an action is broken")]
 pub enum Action {
     /// Send a hello.
-    Send(Box<Hello>),
+    Send {
+        /// The hello.
+        hello: Box<Hello>,
+        /// It answers the last question: what is meant for the daemon may follow at once.
+        is_last: bool,
+    },
     /// Run this, anywhere, and hand the result to [`Conversation::handle_consulted`].
     Consult(Consult),
     /// The server took the login. The conversation is over.

@@ -19,7 +19,7 @@ pub(super) enum State {
     /// What follows a hello.
     AwaitReply { bench: Bench, answered: Vec<Mechanism>, until: Instant },
     /// Responders that are asked elsewhere. They come back with the answer.
-    Consulting { ticket: u64, answered: Vec<Mechanism>, mechanism: Mechanism },
+    Consulting { ticket: u64, answered: Vec<Mechanism>, mechanism: Mechanism, is_last: bool },
     /// Nothing: it is over.
     Closed,
 }
@@ -30,7 +30,7 @@ impl State {
     pub(super) fn start(self, context: &Context, now: Instant, actions: &mut Actions) -> Self {
         let Self::Idle { bench } = self else { return self };
         let hello = context.hello().expecting_challenge(context.has_secret_at_hand());
-        actions.push_back(Action::Send(Box::new(hello)));
+        actions.push_back(Action::Send { hello: Box::new(hello), is_last: false });
         Self::AwaitReply { bench, answered: Vec::new(), until: now + context.settings.reply_timeout }
     }
 
@@ -55,6 +55,7 @@ impl State {
             ) => match context.allow(&challenge, answered.len()) {
                 Ok(proof) => {
                     let (ticket, mechanism) = (context.ticket(), challenge.mechanism.clone());
+                    let is_last = challenge.is_last;
                     actions.push_back(Action::Consult(Consult {
                         ticket,
                         bench,
@@ -65,7 +66,7 @@ impl State {
                         server: Arc::clone(&context.server),
                         number: answered.len() + 1,
                     }));
-                    Self::Consulting { ticket, answered, mechanism }
+                    Self::Consulting { ticket, answered, mechanism, is_last }
                 }
                 Err(failure) => fail(failure, actions),
             },
@@ -79,15 +80,15 @@ impl State {
         done: Consulted,
         actions: &mut Actions,
     ) -> Self {
-        let Self::Consulting { ticket, mut answered, mechanism } = self else { return self };
+        let Self::Consulting { ticket, mut answered, mechanism, is_last } = self else { return self };
         if done.ticket != ticket {
-            return Self::Consulting { ticket, answered, mechanism };
+            return Self::Consulting { ticket, answered, mechanism, is_last };
         }
         match done.outcome {
             Ok(Some(response)) => {
                 answered.push(mechanism);
                 let hello = context.hello().with_response(Some(response));
-                actions.push_back(Action::Send(Box::new(hello)));
+                actions.push_back(Action::Send { hello: Box::new(hello), is_last });
                 let until = now + context.settings.reply_timeout;
                 Self::AwaitReply { bench: done.bench, answered, until }
             }

@@ -181,7 +181,7 @@ impl Pair {
         self.client.start(self.now);
         for _ in 0..200 {
             match self.client.poll() {
-                Some(Action::Send(hello)) => {
+                Some(Action::Send { hello, .. }) => {
                     self.hellos.push(hello.expects_challenge);
                     self.server.handle(self.now, server::ClientMessage::Hello(hello));
                 }
@@ -260,7 +260,7 @@ fn show(mut client: Conversation, messages: Vec<ServerMessage>) -> (Vec<Hello>, 
     client.start(now);
     loop {
         match client.poll() {
-            Some(Action::Send(hello)) => hellos.push(*hello),
+            Some(Action::Send { hello, .. }) => hellos.push(*hello),
             Some(Action::Consult(consult)) => client.handle_consulted(now, consult.run()),
             Some(end) => return (hellos, Some(end)),
             None => match messages.pop_front() {
@@ -326,7 +326,7 @@ fn one_secret_answers_one_link_and_sources_are_asked_in_order() {
 fn a_client_with_a_secret_at_hand_says_so_in_its_first_hello_only() {
     let mut pair = Pair::new(vec![proof("one")], vec![knows(&["one"])], false);
     pair.client.start(pair.now);
-    let Some(Action::Send(first)) = pair.client.poll() else { panic!("a hello was due") };
+    let Some(Action::Send { hello: first, .. }) = pair.client.poll() else { panic!("a hello was due") };
     assert!(first.expects_challenge && first.response.is_none());
     let asked = show(
         client(vec![knows(&["one"])], false, Settings::default()),

@@ -137,8 +137,9 @@ impl Session {
             Verifier::Password(_) => true,
             Verifier::Secret(_) => false,
         };
+        let is_last = chain.links().iter().skip(position + 1).all(|link| !link.asks());
         match self.pose(context, link, cleartext) {
-            Ok(challenge) => self.send(challenge, Asker::Link, actions),
+            Ok(challenge) => self.send(challenge.as_last(is_last), Asker::Link, actions),
             Err(refusal) => self.refuse(context, now, refusal),
         }
     }
@@ -278,7 +279,7 @@ impl Session {
         };
         let salt_digest = Mechanism::Hmac(salt_hash).to_string();
         let challenge = Challenge::new(context.salt(), Mechanism::Hmac(hash), salt_digest, "password");
-        actions.push_back(Action::Challenge(challenge));
+        actions.push_back(Action::Challenge(challenge.as_last(true)));
         State::AwaitThrowaway { session: self, grant }
     }
 

@@ -256,6 +256,24 @@ fn chained_questions_are_numbered_for_the_person_who_answers() {
 }
 
 #[test]
+fn only_a_question_that_no_other_can_follow_is_called_the_last() {
+    let is_last = |links: Vec<Link>, secrets: &[&str]| -> Vec<bool> {
+        let mut server = Server::new(links, unix());
+        server.send(hello("alice"));
+        let ask = |secret: &&str| {
+            let challenge = server.challenge();
+            server.send(hello("alice").with_response(Some(answer(&challenge, secret))));
+            challenge.is_last
+        };
+        secrets.iter().map(ask).collect()
+    };
+    assert_eq!(is_last(vec![reversed(), facts(true)], &["ecila"]), [true]);
+    assert_eq!(is_last(vec![reversed(), facts(true), cleartext("pw")], &["ecila", "pw"]), [false, true]);
+    // What an exchange asks next, only it knows.
+    assert_eq!(is_last(vec![reversed(), two_questions()], &["ecila", "one", "two"]), [false; 3]);
+}
+
+#[test]
 fn w_033_a_prompt_names_only_whom_the_client_named() {
     let link = || reversed().with_prompt(Some("PIN for {username}".into()));
     for (name, prompt) in [("alice", "PIN for alice"), ("", "PIN for ")] {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustls::sign::CertifiedKey;
-use tokio::time::timeout;
+use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use super::{
     dial::{Dial, Reached, ServerTrust},
@@ -55,6 +55,15 @@ pub struct Connector {
     settings: Settings,
     require_encryption: bool,
     request: Option<String>,
+}
+
+/// What a server is told, beside the login.
+struct Saying<'a> {
+    words: Words,
+    /// The encoders to try, in order.
+    encoders: &'a [Encoder],
+    /// What the daemon is to hear first.
+    first: &'a [u8],
 }
 
 /// A server that let us in.
@@ -189,22 +198,35 @@ impl Connector {
     /// # Errors
     /// The server cannot be reached or verified, or the login fails.
     pub async fn connect(&self) -> Result<Connected, ConnectError> {
-        let uuid = login::random(16).iter().map(|byte| format!("{byte:02x}")).collect();
-        let words = Words::Own { version: XPRA_VERSION, uuid, request: self.request.clone() };
-        self.connect_saying(words, &Encoder::ALL).await
+        self.connect_and_say(&[]).await
     }
 
-    /// Connects and logs in for another client, which said `hello` and will go on with the stream:
-    /// the server hears that hello, with our login in it, in the encoder that the client reads.
+    /// Connects, logs in, and says `first` to the daemon: behind the last answer where the server is our
+    /// own, so that it waits for no other way there and back, and after the login elsewhere. A server that
+    /// refuses the login throws it away.
     ///
     /// # Errors
     /// As [`Connector::connect`].
-    pub async fn connect_for(&self, hello: xpra::Hello) -> Result<Connected, ConnectError> {
-        let encoder = hello.encoder;
-        self.connect_saying(Words::Of(Box::new(hello)), &[encoder]).await
+    pub async fn connect_and_say(&self, first: &[u8]) -> Result<Connected, ConnectError> {
+        let uuid = login::random(16).iter().map(|byte| format!("{byte:02x}")).collect();
+        let words = Words::Own { version: XPRA_VERSION, uuid, request: self.request.clone() };
+        self.connect_saying(Saying { words, encoders: &Encoder::ALL, first }).await
     }
 
-    async fn connect_saying(&self, words: Words, encoders: &[Encoder]) -> Result<Connected, ConnectError> {
+    /// Connects and logs in for another client, which said `hello` and will go on with the stream:
+    /// the server hears that hello, with our login in it, in the encoder that the client reads, and `first` as
+    /// [`Connector::connect_and_say`] has it.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub async fn connect_for(&self, hello: xpra::Hello, first: &[u8]) -> Result<Connected, ConnectError> {
+        let encoder = hello.encoder;
+        let words = Words::Of(Box::new(hello));
+        self.connect_saying(Saying { words, encoders: &[encoder], first }).await
+    }
+
+    async fn connect_saying(&self, saying: Saying<'_>) -> Result<Connected, ConnectError> {
+        let Saying { words, encoders, first } = &saying;
         self.judge_wire()?;
         let responders = match &self.responders {
             Some(responders) => Arc::clone(responders),
@@ -214,19 +236,26 @@ impl Connector {
             }
         };
         let mut last_words = String::new();
-        for &encoder in encoders {
+        for &encoder in *encoders {
             let mut reached = self.dial().reach().await?;
             let conversation = self.conversation(&reached, Arc::clone(&responders));
             let stream = &mut reached.stream;
-            match (Login { stream, conversation, encoder, words: &words }).run().await {
+            match (Login { stream, conversation, encoder, words, first }).run().await {
                 Ok(welcomed) => {
                     self.renew(&reached).await;
-                    return Ok(self.connected(reached, welcomed, encoder));
+                    let said = welcomed.said;
+                    let mut connected = self.connected(reached, welcomed, encoder);
+                    if !said {
+                        let broke = |error| ConnectError::broken(&self.uri, &error);
+                        connected.stream.write_all(first).await.map_err(broke)?;
+                        connected.stream.flush().await.map_err(broke)?;
+                    }
+                    return Ok(connected);
                 }
                 Err(Unfinished::Failed(failure)) => {
                     let error = ConnectError::login(&self.uri, &failure);
                     return match self.next_for(&reached).filter(|_| failure.kind == FailureKind::Refused) {
-                        Some(both) => self.connect_as_next(&both, words, encoders, error).await,
+                        Some(both) => self.connect_as_next(&both, saying, error).await,
                         None => Err(error),
                     };
                 }
@@ -273,12 +302,11 @@ impl Connector {
     async fn connect_as_next(
         &self,
         both: &Succession,
-        words: Words,
-        encoders: &[Encoder],
+        saying: Saying<'_>,
         refused: ConnectError,
     ) -> Result<Connected, ConnectError> {
         let next = self.clone().with_identity(both.next.certified_key());
-        let connected = Box::pin(next.connect_saying(words, encoders)).await.map_err(|_| refused)?;
+        let connected = Box::pin(next.connect_saying(saying)).await.map_err(|_| refused)?;
         both.accepted_by(&self.uri.to_string())?;
         Ok(connected)
     }
@@ -318,7 +346,7 @@ impl Connector {
 
     fn connected(&self, reached: Reached, welcomed: Welcomed, encoder: Encoder) -> Connected {
         let Reached { mut stream, confidential, verified, fingerprint, tls, shown, .. } = reached;
-        let Welcomed { hello, answered, packet, rest } = welcomed;
+        let Welcomed { hello, answered, packet, rest, .. } = welcomed;
         let says = |name| hello.caps().find(name);
         let countersign = says(COUNTERSIGN).and_then(|version| version.to_text()).map(|text| quotable(&text));
         let is_stream = countersign.is_some() && says("stream").and_then(|v| v.as_bool()) == Some(true);

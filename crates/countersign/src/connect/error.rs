@@ -54,6 +54,11 @@ impl ConnectError {
         Self { fix: failure.fix.clone(), ..error }
     }
 
+    /// A connection to `server` that broke after the login.
+    pub fn broken(server: impl fmt::Display, error: &std::io::Error) -> Self {
+        Self::new(Cause::System, server.to_string(), format!("the connection broke: {error}"))
+    }
+
     /// Whose affair it is.
     pub fn cause(&self) -> Cause {
         self.cause

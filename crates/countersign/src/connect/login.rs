@@ -29,6 +29,9 @@ pub(super) struct Login<'a> {
     pub(super) encoder: Encoder,
     /// What every hello says beside the login.
     pub(super) words: &'a Words,
+    /// What the daemon is to hear first. A server that says which question is its last one gets it right
+    /// behind the answer, so that it takes no way there and back of its own.
+    pub(super) first: &'a [u8],
 }
 
 /// What every hello of a connection says beside the login: the server takes the last one.
@@ -55,6 +58,8 @@ pub(super) struct Welcomed {
     pub(super) packet: Vec<u8>,
     /// What came behind it.
     pub(super) rest: Vec<u8>,
+    /// Whether the daemon was told what it is to hear first.
+    pub(super) said: bool,
 }
 
 /// A login that did not.
@@ -80,7 +85,7 @@ impl Login<'_> {
         self.conversation.start(Instant::now());
         loop {
             match self.conversation.poll() {
-                Some(Action::Send(hello)) => self.send(*hello).await?,
+                Some(Action::Send { hello, is_last }) => self.send(*hello, is_last).await?,
                 Some(Action::Consult(consult)) => {
                     let done = tokio::task::spawn_blocking(move || consult.run()).await;
                     let lost =
@@ -91,7 +96,13 @@ impl Login<'_> {
                     let Some((hello, packet)) = welcome else {
                         return Err(misbehaved("it let us in without a hello").into());
                     };
-                    return Ok(Welcomed { hello, answered, packet, rest: inbox.buffer });
+                    return Ok(Welcomed {
+                        hello,
+                        answered,
+                        packet,
+                        rest: inbox.buffer,
+                        said: self.first.is_empty(),
+                    });
                 }
                 Some(Action::Fail(failure)) => return Err(failure.into()),
                 None => {
@@ -109,11 +120,14 @@ impl Login<'_> {
         }
     }
 
-    async fn send(&mut self, hello: Hello) -> Result<(), Failure> {
+    async fn send(&mut self, hello: Hello, is_last: bool) -> Result<(), Failure> {
         let unwritable = || Failure::new(FailureKind::Closed, "the server closed the connection");
         let packet = self.packet(hello).encode();
-        let bytes =
+        let packet =
             Zeroizing::new(packet.map_err(|error| Failure::new(FailureKind::Ended, error.to_string()))?);
+        let first = if is_last { std::mem::take(&mut self.first) } else { &[] };
+        // Made in one piece: a buffer that grew would leave the answer behind in memory.
+        let bytes = Zeroizing::new([&**packet, first].concat());
         // A server that closed has mostly said why: that is read, and more useful than this.
         match self.stream.write_all(&bytes).await {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(unwritable()),
@@ -264,7 +278,8 @@ fn asked(asked: Challenge) -> Received {
     // Very old servers leave the digest of the salts out and mean `xor`, which is refused.
     let salt_digest = asked.salt_digest.unwrap_or_else(|| "xor".to_owned());
     let prompt = asked.prompt.unwrap_or_default();
-    let challenge = challenge::Challenge::new(asked.salt, mechanism, salt_digest, prompt);
+    let is_last = countersign && asked.caps.find(LAST).and_then(|last| last.as_bool()) == Some(true);
+    let challenge = challenge::Challenge::new(asked.salt, mechanism, salt_digest, prompt).as_last(is_last);
     Received::Message(ServerMessage::Challenge { challenge, countersign })
 }
 
@@ -298,3 +313,6 @@ const LOGIN: [&[u8]; 3] = [b"username", b"digest", b"salt-digest"];
 
 /// The capability by which both ends of this project know each other; its value is the version.
 pub(super) const COUNTERSIGN: &str = "countersign";
+
+/// The capability by which our gateway says that it asks nothing else.
+const LAST: &str = "last";

@@ -34,12 +34,9 @@ pub async fn pass(
     mut input: impl AsyncRead + Unpin,
     output: impl AsyncWrite + Unpin,
 ) -> Result<(), ConnectError> {
-    let (hello, rest) = first_words(&mut input).await;
-    let connected = enter(connector, hello).await?;
-    let input = (&*rest).chain(input);
-    relay(connected.stream, input, output).await.map_err(|error| {
-        ConnectError::new(Cause::System, connected.server.address, format!("the connection broke: {error}"))
-    })
+    let connected = enter(connector, first_words(&mut input).await).await?;
+    let Connected { stream, server } = connected;
+    relay(stream, input, output).await.map_err(|error| ConnectError::broken(server.address, &error))
 }
 
 /// Passes bytes between a server that let us in and `input` and `output`, as [`pass`] does.
@@ -69,10 +66,14 @@ pub async fn relay(
     }
 }
 
-async fn enter(connector: &Connector, hello: Option<Hello>) -> Result<Connected, ConnectError> {
+/// Logs in and says the first words, which are no longer the caller's to say.
+async fn enter(
+    connector: &Connector,
+    (hello, rest): (Option<Hello>, Vec<u8>),
+) -> Result<Connected, ConnectError> {
     match hello {
-        Some(hello) => connector.connect_for(hello).await,
-        None => connector.connect().await,
+        Some(hello) => connector.connect_for(hello, &rest).await,
+        None => connector.connect_and_say(&rest).await,
     }
 }
 
@@ -142,9 +143,7 @@ impl Door {
 }
 
 async fn let_through(connector: &Connector, mut local: Stream) -> Result<(), ConnectError> {
-    let (hello, rest) = first_words(&mut local).await;
-    local.unread(rest);
-    let connected = enter(connector, hello).await?;
+    let connected = enter(connector, first_words(&mut local).await).await?;
     // How a connection ends after its login is the affair of the two programs.
     handover::relay(local, connected.stream, None, &Control::new()).await;
     Ok(())

@@ -39,7 +39,7 @@ fn a_silent_server_is_left_and_a_person_may_type_as_long_as_it_takes() {
     let due = client.poll_timeout().unwrap();
     assert_eq!(due - now, Duration::from_secs(60));
     client.handle_timeout(due - Duration::from_millis(1));
-    let Some(Action::Send(_)) = client.poll() else { panic!("a hello was due") };
+    let Some(Action::Send { .. }) = client.poll() else { panic!("a hello was due") };
     client.handle(due, challenge("hmac+sha512", "hmac+sha512"));
     assert_eq!(client.poll_timeout(), None);
     let Some(Action::Consult(consult)) = client.poll() else { panic!("a consultation was due") };
@@ -48,7 +48,7 @@ fn a_silent_server_is_left_and_a_person_may_type_as_long_as_it_takes() {
     client.handle_consulted(later, consult.run());
     assert_eq!(client.poll_timeout(), Some(later + Duration::from_secs(60)));
     client.handle_timeout(later + Duration::from_secs(60));
-    let Some(Action::Send(_)) = client.poll() else { panic!("an answer was due") };
+    let Some(Action::Send { .. }) = client.poll() else { panic!("an answer was due") };
     assert!(matches!(client.poll(), Some(Action::Fail(failure)) if failure.kind == FailureKind::Timeout));
 }
 
@@ -153,7 +153,7 @@ proptest! {
                 match action {
                     Action::Consult(consult) => client.handle_consulted(now, consult.run()),
                     Action::Established { .. } | Action::Fail(_) => over = true,
-                    Action::Send(hello) => {
+                    Action::Send { hello, .. } => {
                         let Some(response) = hello.response else { continue };
                         let asked = asked.as_ref().unwrap();
                         let value = response.value.expose();

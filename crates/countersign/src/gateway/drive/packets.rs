@@ -193,9 +193,13 @@ impl Login<'_> {
 
     async fn send_challenge(&mut self, challenge: challenge::Challenge) -> Result<(), Refusal> {
         let encoder = self.encoder();
+        let mut caps = Caps::default().with(ANNOUNCEMENT, env!("CARGO_PKG_VERSION"));
+        if challenge.is_last {
+            caps = caps.with(LAST, Value::Bool(true));
+        }
         let packet = Challenge {
             salt: challenge.salt,
-            caps: Caps::default().with(ANNOUNCEMENT, env!("CARGO_PKG_VERSION")),
+            caps,
             digest: challenge.mechanism.to_string(),
             salt_digest: Some(challenge.salt_digest),
             prompt: Some(challenge.prompt),
@@ -303,6 +307,9 @@ async fn part(stream: &mut Stream, last: &[u8]) {
 
 /// How our two ends know each other, in the hello and in each challenge.
 const ANNOUNCEMENT: &str = "countersign";
+
+/// What a challenge says that no other follows, to our own client.
+const LAST: &str = "last";
 
 /// The version that Xpra clients are told: they refuse servers below 3.0 and take any higher one.
 const XPRA_VERSION: &str = "6.5";
