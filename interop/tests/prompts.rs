@@ -38,6 +38,19 @@ fn a_new_passphrase_is_typed_twice_and_let_in_by_it_without_echo() {
     assert!(!gateway.log().contains(TYPED));
 }
 
+#[test]
+fn pinentry_asks_for_a_password_on_the_terminal_and_can_be_closed() {
+    let place = Place::new();
+    let socket = place.text("door");
+    let gateway = Gateway::start(&[format!("--bind={socket},auth=password(value={TYPED})")]);
+    let address = format!("unix:{socket}");
+    let info = ["info", "--challenge-handlers", "prompt(pinentry=pinentry-tty)", &address];
+    on_a_terminal(&place, &info, &[("Answer:", TYPED)]).expect_code(0).expect_text("client.answered=hmac");
+    on_a_terminal(&place, &info, &[("Answer:", "something else")]).expect_code(77);
+    on_a_terminal(&place, &info, &[("Answer:", "")]).expect_code(79);
+    assert!(!gateway.log().contains(TYPED));
+}
+
 /// Runs a command on a terminal of its own and types an answer to each question, once echo is off.
 fn on_a_terminal(place: &Place, arguments: &[&str], answers: &[(&str, &str)]) -> Finished {
     let inner = countersign(place, arguments);

@@ -66,6 +66,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/lib/python3/dist-packages/google/protobuf/__init__.py", "python3-protobuf"),
     ("protoc", "protobuf-compiler"),
     ("strace", "strace"),
+    ("pinentry-tty", "pinentry-tty"),
     ("useradd", "passwd"),
     ("setpriv", "util-linux"),
 ];

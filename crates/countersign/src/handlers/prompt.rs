@@ -1,19 +1,21 @@
-//! `prompt`: asks the person, on the terminal or through an askpass program.
+//! `prompt`: asks the person, on the terminal or through a program that does.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::OpenOptions,
     io::{IsTerminal as _, Read as _},
     process::{Command, Stdio},
 };
 
+use pinentry::PassphraseInput;
+use secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
 use super::{Handler, Sources};
 use crate::{
     Secret,
     error::ConfigError,
-    options::Options,
+    options::{OptionSpec, Options},
     proto::client::{Failure, ProvideSecret, Provided, Question, Responder, quotable},
 };
 
@@ -25,39 +27,78 @@ impl Handler for Prompt {
     }
 
     fn summary(&self) -> &'static str {
-        "asks on the terminal, or through the program in COUNTERSIGN_ASKPASS or SSH_ASKPASS"
+        "asks on the terminal, through the program in COUNTERSIGN_ASKPASS or SSH_ASKPASS, or with pinentry"
+    }
+
+    fn options(&self) -> &'static [OptionSpec] {
+        OPTIONS
     }
 
     fn manual(&self) -> &'static str {
         "Up to four questions of one connection are asked, without an echo, each with the server it is for and \
          whether that server is verified; words of the server's own stand between quotation marks. Where there is no \
          terminal, the program named by COUNTERSIGN_ASKPASS, else SSH_ASKPASS, is given the question as its argument \
-         and prints the answer. In a pipe or a service without either, nothing is asked and the login ends. An empty \
-         answer ends it too."
+         and prints the answer; without one, pinentry asks on the display (DISPLAY or WAYLAND_DISPLAY). In a pipe or a \
+         service without any of them, nothing is asked and the login ends. An empty answer ends it too. \
+         pinentry=PROGRAM asks with that pinentry, also on a terminal; pinentry=no never does."
     }
 
     fn example(&self) -> &'static str {
         "prompt"
     }
 
-    fn configure(&self, _: &mut Options, sources: &mut Sources) -> Result<Option<Responder>, ConfigError> {
-        let program = ["COUNTERSIGN_ASKPASS", "SSH_ASKPASS"].iter().find_map(|name| sources.variable(name));
-        Ok(Some(Responder::secret("prompt", Person { program })))
+    fn configure(
+        &self,
+        options: &mut Options,
+        sources: &mut Sources,
+    ) -> Result<Option<Responder>, ConfigError> {
+        Ok(Some(Responder::secret("prompt", Person { means: Self::means(options, sources)? })))
     }
 }
 
-/// Somebody who may be there to ask, and the program to ask through where there is no terminal.
+impl Prompt {
+    fn means(options: &mut Options, sources: &mut Sources) -> Result<Means, ConfigError> {
+        let first = |names: &[&str]| names.iter().find_map(|name| sources.variable(name));
+        Ok(match options.take("pinentry")? {
+            Some(program) if *program != "no" => {
+                if PassphraseInput::with_binary(&*program).is_none() {
+                    let fix = "install the package pinentry-curses, or name the program that there is";
+                    return Err(options.error("pinentry", "there is no such program", fix));
+                }
+                Means::Pinentry(program.to_string().into())
+            }
+            never => match first(&["COUNTERSIGN_ASKPASS", "SSH_ASKPASS"]) {
+                Some(program) => Means::Askpass(program),
+                None if never.is_none() && first(&["DISPLAY", "WAYLAND_DISPLAY"]).is_some() => Means::Display,
+                None => Means::Terminal,
+            },
+        })
+    }
+}
+
+/// Somebody who may be there to ask.
 struct Person {
-    program: Option<OsString>,
+    means: Means,
+}
+
+/// How they are asked. But for a pinentry that was named, a terminal comes first.
+enum Means {
+    Terminal,
+    Askpass(OsString),
+    Pinentry(OsString),
+    /// The system's pinentry, if it has one.
+    Display,
 }
 
 impl ProvideSecret for Person {
     fn provide(&self, question: &Question<'_>) -> Result<Option<Provided>, Failure> {
         let text = label(question);
-        let answer = match &self.program {
+        let answer = match &self.means {
+            Means::Pinentry(program) => ask_pinentry(program, &text)?,
             _ if has_terminal() => ask_terminal(&text)?,
-            Some(program) => ask_program(program, &text)?,
-            None => return Ok(None),
+            Means::Askpass(program) => ask_program(program, &text)?,
+            Means::Display => ask_pinentry("pinentry".as_ref(), &text)?,
+            Means::Terminal => None,
         };
         Ok(answer.map(Provided::Text))
     }
@@ -141,6 +182,24 @@ fn ask_program(program: &OsString, text: &str) -> Result<Option<Secret>, Failure
     Ok(Some(Secret::new(std::mem::take(&mut *answer))).filter(|secret| !secret.is_empty()))
 }
 
+/// Nothing where there is no such program, or where the person closed the dialog.
+fn ask_pinentry(program: &OsStr, text: &str) -> Result<Option<Secret>, Failure> {
+    let Some(mut pinentry) = PassphraseInput::with_binary(program) else { return Ok(None) };
+    let answer = pinentry.with_title("countersign").with_description(text.trim_end()).with_prompt("Answer:");
+    match answer.interact() {
+        Ok(typed) => Ok(Some(Secret::new(typed.expose_secret())).filter(|secret| !secret.is_empty())),
+        Err(pinentry::Error::Cancelled | pinentry::Error::Timeout) => Ok(None),
+        Err(error) => Err(Failure::unusable(format!("pinentry does not ask: {error}"), NOT_HERE)),
+    }
+}
+
+const OPTIONS: &[OptionSpec] = &[OptionSpec::new(
+    "pinentry",
+    "PROGRAM|no",
+    "",
+    "ask with this pinentry, or never with one; without it the system's asks where only a display is there",
+)];
+
 const NOT_HERE: &str = "give the password with --password-file or XPRA_PASSWORD";
 
 /// The longest answer of an askpass program.
@@ -181,6 +240,22 @@ mod tests {
         for odd in ["password 2 of 1", "password 0 of 2", "password 1 of 999", "password for user 'bob'"] {
             assert!(shown(odd, Some("alice"), true).starts_with("The server asks for"), "{odd}");
         }
+    }
+
+    #[test]
+    fn a_display_is_asked_on_where_no_program_is_named_and_nobody_forbids_it() {
+        let means = |list: &str, variables: &'static [&str]| {
+            let has = |name: &str| variables.contains(&name).then(|| OsString::from("set"));
+            let mut options = super::super::selection::parse(list).unwrap().remove(0);
+            let mut sources = Sources::nowhere().with_env(has);
+            Prompt::means(&mut options, &mut sources)
+        };
+        assert!(matches!(means("prompt", &[]), Ok(Means::Terminal)));
+        assert!(matches!(means("prompt", &["DISPLAY"]), Ok(Means::Display)));
+        assert!(matches!(means("prompt", &["WAYLAND_DISPLAY", "SSH_ASKPASS"]), Ok(Means::Askpass(_))));
+        assert!(matches!(means("prompt(pinentry=no)", &["DISPLAY"]), Ok(Means::Terminal)));
+        assert!(matches!(means("prompt(pinentry=sh)", &["SSH_ASKPASS"]), Ok(Means::Pinentry(_))));
+        assert!(means("prompt(pinentry=/nonexistent)", &[]).is_err());
     }
 
     #[test]
