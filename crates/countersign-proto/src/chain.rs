@@ -255,6 +255,9 @@ pub enum Ask {
         /// The message.
         message: Option<Vec<u8>>,
     },
+    /// The first of these, each `name:argument`, that the client lists, with random bytes as salt. The
+    /// answer says which that was.
+    AnyOf(Vec<String>),
 }
 
 /// An answer, as an [`Exchange`] sees it.
@@ -267,11 +270,13 @@ pub struct Answer {
     pub client_salt: Vec<u8>,
     /// What the client was sent as salt.
     pub server_salt: Vec<u8>,
+    /// What it was asked for.
+    pub mechanism: Mechanism,
 }
 
 impl Answer {
-    pub(crate) fn new(value: Secret, client_salt: Vec<u8>, server_salt: Vec<u8>) -> Self {
-        Self { value, client_salt, server_salt }
+    pub(crate) fn new(value: Secret, client_salt: Vec<u8>, asked: Challenge) -> Self {
+        Self { value, client_salt, server_salt: asked.salt, mechanism: asked.mechanism }
     }
 }
 
@@ -349,7 +354,6 @@ pub(crate) struct Walk {
     stated: Vec<Identity>,
     chosen: Option<Identity>,
     proofs: Vec<Proof>,
-    asked: usize,
 }
 
 /// Where a [`Walk`] stands.
@@ -362,7 +366,7 @@ pub(crate) enum Next {
 
 impl Walk {
     pub(crate) fn new(chain: Arc<Chain>, peer: Arc<Peer>, claim: Arc<Claim>) -> Self {
-        Self { chain, peer, claim, stated: Vec::new(), chosen: None, proofs: Vec::new(), asked: 0 }
+        Self { chain, peer, claim, stated: Vec::new(), chosen: None, proofs: Vec::new() }
     }
 
     pub(crate) fn chain(&self) -> &Arc<Chain> {
@@ -421,10 +425,11 @@ impl Walk {
         Ok(())
     }
 
-    /// The words for the next question that this connection is asked.
-    pub(crate) fn prompt(&mut self, link: &Link) -> String {
-        self.asked += 1;
-        link.prompt_for(&self.claim, self.asked, self.chain.asking())
+    /// The words for the next question of `link`, which is due. It is the links that are counted: one
+    /// password may take several rounds.
+    pub(crate) fn prompt(&self, link: &Link) -> String {
+        let before = self.chain.links.iter().take(self.proofs.len()).filter(|link| link.asks()).count();
+        link.prompt_for(&self.claim, before + 1, self.chain.asking())
     }
 }
 

@@ -13,11 +13,12 @@ use super::{
     Server,
     failure::{Failure, FailureKind},
     responder::{Exchange, Means, Provided, Question, Responder},
+    scram::Rounds,
 };
 use crate::{
     challenge::{Challenge, Response},
     identity::Username,
-    mechanism::{Hash, Mechanism, hmac, xor},
+    mechanism::{Hash, Mechanism, hmac, scram::Stage, xor},
     secret::Secret,
 };
 
@@ -45,8 +46,9 @@ pub struct Consulted {
 pub(super) enum Proof {
     /// From a secret, with this client salt; the salts are combined under the hash.
     OfSecret { client_salt: Vec<u8>, salt_hash: Hash },
-    /// By an exchange that declares the mechanism. No secret responder is asked (W34).
-    OfExchange,
+    /// By an exchange that declares the mechanism, with these random bytes. A secret answers nothing but
+    /// SCRAM here (W34).
+    OfExchange { nonce: Vec<u8> },
 }
 
 /// The responders and how often each was asked on this connection.
@@ -76,6 +78,11 @@ impl Bench {
         None
     }
 
+    /// Whether the server owes a proof to the exchange under way.
+    pub(super) fn is_owed(&self) -> bool {
+        self.running.as_ref().is_some_and(|(_, exchange)| exchange.is_owed())
+    }
+
     /// A responder that had no answer is not asked again.
     fn dismiss(&mut self, seat: usize) {
         if let Some(asked) = self.asked.get_mut(seat) {
@@ -88,8 +95,9 @@ impl Consult {
     /// Asks the responders in order until one answers. One that panics has no answer (S-20).
     pub fn run(mut self) -> Consulted {
         let outcome = match &self.proof {
+            _ if self.bench.is_owed() && !self.goes_on() => Err(unproved()),
             Proof::OfSecret { .. } => self.ask_secrets(),
-            Proof::OfExchange => self.ask_exchanges(),
+            Proof::OfExchange { .. } => self.ask_exchanges(),
         };
         Consulted { ticket: self.ticket, bench: self.bench, outcome }
     }
@@ -100,13 +108,25 @@ impl Consult {
     }
 
     fn question(&self, turn: usize) -> Question<'_> {
-        Question::new(&self.server, self.username.as_ref(), &self.challenge).at(self.number, turn)
+        let question = Question::new(&self.server, self.username.as_ref(), &self.challenge);
+        match &self.proof {
+            Proof::OfSecret { .. } => question.at(self.number, turn),
+            Proof::OfExchange { nonce } => question.at(self.number, turn).with_nonce(nonce),
+        }
+    }
+
+    /// Whether this is the next round of the exchange under way, as far as its name tells.
+    fn goes_on(&self) -> bool {
+        let begins = matches!(self.challenge.mechanism.scram(), Some((_, Stage::ClientFirst)));
+        let wanted = base_name(&self.challenge.mechanism);
+        let seat = self.bench.running.as_ref().and_then(|(seat, _)| self.bench.responders.get(*seat));
+        !begins && seat.is_some_and(|responder| responder.answers(&wanted))
     }
 
     fn ask_secrets(&mut self) -> Result<Option<Response>, Failure> {
         let turns = |responder: &Responder| match &responder.means {
             Means::Secret(source) => Some(source.turns()),
-            Means::Exchange(_) => None,
+            Means::Scram { .. } | Means::Exchange(_) => None,
         };
         while let Some((seat, turn)) = self.bench.call(turns) {
             let responders = Arc::clone(&self.bench.responders);
@@ -138,23 +158,45 @@ impl Consult {
     }
 
     fn ask_exchanges(&mut self) -> Result<Option<Response>, Failure> {
-        let wanted = base_name(&self.challenge.mechanism);
-        let declares = |responder: &Responder| responder.mechanisms().contains(&&*wanted).then_some(1);
-        if let Some((seat, exchange)) = self.bench.running.take()
-            && self.bench.responders.get(seat).is_some_and(|responder| declares(responder).is_some())
-        {
+        let goes_on = self.goes_on();
+        if let Some((seat, exchange)) = self.bench.running.take().filter(|_| goes_on) {
             return self.step(seat, exchange);
         }
-        while let Some((seat, turn)) = self.bench.call(declares) {
-            let responders = Arc::clone(&self.bench.responders);
-            let Some(Means::Exchange(source)) = responders.get(seat).map(|r| &r.means) else { continue };
-            if let Some(exchange) = unless_panics(|| source.open(&self.question(turn)))?
+        let wanted = base_name(&self.challenge.mechanism);
+        let turns = |responder: &Responder| match &responder.means {
+            _ if !responder.answers(&wanted) => None,
+            Means::Secret(source) | Means::Scram { source, .. } => Some(source.turns()),
+            Means::Exchange(_) => Some(1),
+        };
+        while let Some((seat, turn)) = self.bench.call(turns) {
+            if let Some(exchange) = self.open(seat, turn)?
                 && let Some(response) = self.step(seat, exchange)?
             {
                 return Ok(Some(response));
             }
         }
         Ok(None)
+    }
+
+    /// The rounds of a responder, if it has anything for them.
+    fn open(&mut self, seat: usize, turn: usize) -> Result<Option<Box<dyn Exchange>>, Failure> {
+        let responders = Arc::clone(&self.bench.responders);
+        let question = self.question(turn);
+        match responders.get(seat).map(|responder| &responder.means) {
+            Some(Means::Exchange(source)) => unless_panics(|| source.open(&question)),
+            Some(Means::Secret(source) | Means::Scram { source, .. }) => {
+                // SCRAM's own preparation is for UTF-8, so this has no other spelling (RFC 5802 section 2.2).
+                let secret = unless_panics(|| source.provide(&question))?.map(|given| given.spelled(true));
+                match secret.filter(|secret| !secret.is_empty()) {
+                    Some(secret) => Ok(Some(Box::new(Rounds::new(secret)))),
+                    None => {
+                        self.bench.dismiss(seat);
+                        Ok(None)
+                    }
+                }
+            }
+            None => Ok(None),
+        }
     }
 
     fn step(&mut self, seat: usize, mut exchange: Box<dyn Exchange>) -> Result<Option<Response>, Failure> {
@@ -174,6 +216,13 @@ pub(super) fn base_name(mechanism: &Mechanism) -> String {
 
 fn unless_panics<T>(ask: impl FnOnce() -> Result<Option<T>, Failure>) -> Result<Option<T>, Failure> {
     catch_unwind(AssertUnwindSafe(ask)).unwrap_or(Ok(None))
+}
+
+/// The server goes on without the proof that it knows the password.
+pub(super) fn unproved() -> Failure {
+    let cause = "the server goes on without proving that it knows the password";
+    Failure::new(FailureKind::Misbehaved, cause)
+        .with_fix("check the address: this may not be the server it says")
 }
 
 fn unprovable() -> Failure {

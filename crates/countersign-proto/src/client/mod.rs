@@ -22,6 +22,7 @@ use std::{
 mod consult;
 mod failure;
 mod responder;
+mod scram;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,7 @@ use state::State;
 use crate::{
     challenge::{Challenge, Hello, Offer},
     identity::Claim,
-    mechanism::Mechanism,
+    mechanism::{Mechanism, scram::Variant},
     server::Random,
 };
 
@@ -66,12 +67,21 @@ pub struct Server {
     pub confidential: bool,
     /// Whether it proved to be the server of that address (S-43).
     pub verified: bool,
+    /// `tls-exporter` channel binding data (RFC 9266), if the wire is TLS 1.3 (S-35).
+    pub channel_binding: Option<Arc<[u8]>>,
 }
 
 impl Server {
     /// A server at `address`, and what the wire to it is worth.
     pub fn new(address: impl Into<String>, confidential: bool, verified: bool) -> Self {
-        Self { address: address.into(), confidential, verified }
+        Self { address: address.into(), confidential, verified, channel_binding: None }
+    }
+
+    /// The same server behind a TLS session that a login can be bound to.
+    #[must_use]
+    pub fn bound_by(mut self, channel_binding: Option<Arc<[u8]>>) -> Self {
+        self.channel_binding = channel_binding;
+        self
     }
 }
 
@@ -156,8 +166,11 @@ impl Conversation {
         random: impl Random + 'static,
     ) -> Self {
         let mut offer = Offer::of_client(server.confidential);
-        let own = responders.iter().flat_map(Responder::mechanisms);
-        offer.mechanisms.extend(own.map(|name| (*name).to_owned()));
+        let can_bind = server.channel_binding.is_some();
+        let scram = Variant::STRONGEST_FIRST.into_iter().filter(|variant| can_bind || !variant.is_bound());
+        let scram = scram.map(Variant::name).filter(|name| responders.iter().any(|r| r.answers(name)));
+        let own = responders.iter().flat_map(|responder| responder.mechanisms().iter().copied());
+        offer.mechanisms.extend(scram.chain(own).map(str::to_owned));
         let state = State::Idle { bench: consult::Bench::new(Arc::clone(&responders)) };
         let random = Box::new(random);
         let context = Context { claim, offer, responders, server, settings, random, tickets: 0 };

@@ -9,7 +9,7 @@ use super::{Failure, Server};
 use crate::{
     challenge::{Challenge, Response},
     identity::Username,
-    mechanism::Mechanism,
+    mechanism::{Mechanism, scram::Variant},
     secret::Secret,
 };
 
@@ -26,8 +26,15 @@ pub struct Responder {
 /// How a [`Responder`] answers.
 #[expect(clippy::exhaustive_enums, reason = "the conversation must know what each kind may answer")]
 pub enum Means {
-    /// It holds the secret; the conversation makes the proof, by HMAC or `xor` and nothing else.
+    /// It holds the secret; the conversation makes the proof, by SCRAM, HMAC or `xor`.
     Secret(Box<dyn ProvideSecret>),
+    /// It holds a secret that is proved by SCRAM alone, so that no server learns what could be guessed at.
+    Scram {
+        /// Where the secret is.
+        source: Box<dyn ProvideSecret>,
+        /// Only where the login can be bound to the TLS session (S-45).
+        bound: bool,
+    },
     /// It runs rounds of mechanisms of its own.
     Exchange(Box<dyn OpenExchange>),
 }
@@ -43,18 +50,28 @@ impl Responder {
         Self::new(handler, Means::Secret(Box::new(source)))
     }
 
-    /// The wire names, without arguments, of the mechanisms that it declares.
+    /// The wire names, without arguments, of mechanisms of its own.
     pub(super) fn mechanisms(&self) -> &[&'static str] {
         match &self.means {
-            Means::Secret(_) => &[],
+            Means::Secret(_) | Means::Scram { .. } => &[],
             Means::Exchange(exchange) => exchange.mechanisms(),
+        }
+    }
+
+    /// Whether it answers a mechanism that has messages of its own.
+    pub(super) fn answers(&self, name: &str) -> bool {
+        let scram = Variant::named(name);
+        match &self.means {
+            Means::Secret(_) => scram.is_some(),
+            Means::Scram { bound, .. } => scram.is_some_and(|variant| variant.is_bound() || !bound),
+            Means::Exchange(exchange) => exchange.mechanisms().contains(&name),
         }
     }
 
     /// Whether it has a secret without asking a person.
     pub(super) fn is_at_hand(&self) -> bool {
         match &self.means {
-            Means::Secret(source) => source.is_at_hand(),
+            Means::Secret(source) | Means::Scram { source, .. } => source.is_at_hand(),
             Means::Exchange(_) => false,
         }
     }
@@ -123,6 +140,11 @@ pub trait Exchange: Send {
     /// # Errors
     /// The server is not what it should be, or the answer cannot be made: the login ends.
     fn step(&mut self, challenge: &Challenge, question: &Question<'_>) -> Result<Option<Response>, Failure>;
+
+    /// Whether the server still owes a proof of its own. One that goes on without is left.
+    fn is_owed(&self) -> bool {
+        false
+    }
 }
 
 /// What a responder is told: who asks for what.
@@ -141,13 +163,15 @@ pub struct Question<'a> {
     pub number: usize,
     /// How many questions this responder answered on this connection before.
     pub turn: usize,
+    /// 32 random bytes for this answer alone; none where a secret is asked for.
+    pub nonce: &'a [u8],
 }
 
 impl<'a> Question<'a> {
     /// The first question that `challenge` puts to a responder.
     pub fn new(server: &'a Server, username: Option<&'a Username>, challenge: &'a Challenge) -> Self {
         let Challenge { mechanism, prompt, .. } = challenge;
-        Self { server, username, mechanism, prompt, number: 1, turn: 0 }
+        Self { server, username, mechanism, prompt, number: 1, turn: 0, nonce: &[] }
     }
 
     /// The same question as number `number` of the connection, to a responder that had `turn` before.
@@ -155,12 +179,19 @@ impl<'a> Question<'a> {
     pub fn at(self, number: usize, turn: usize) -> Self {
         Self { number, turn, ..self }
     }
+
+    /// The same question with random bytes for its answer.
+    #[must_use]
+    pub fn with_nonce(self, nonce: &'a [u8]) -> Self {
+        Self { nonce, ..self }
+    }
 }
 
 impl fmt::Debug for Means {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Secret(_) => "Means::Secret",
+            Self::Scram { .. } => "Means::Scram",
             Self::Exchange(_) => "Means::Exchange",
         })
     }

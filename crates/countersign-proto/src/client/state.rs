@@ -4,12 +4,12 @@ use std::{collections::VecDeque, fmt, sync::Arc, time::Instant};
 
 use super::{
     Action, Context, ServerMessage,
-    consult::{Bench, Consult, Consulted, Proof, base_name},
+    consult::{Bench, Consult, Consulted, Proof, base_name, unproved},
     failure::{Failure, FailureKind},
 };
 use crate::{
     challenge::Challenge,
-    mechanism::{Hash, Mechanism},
+    mechanism::{Hash, Mechanism, scram::Stage},
 };
 
 /// What the conversation waits for.
@@ -45,6 +45,9 @@ impl State {
             }
             (Self::Idle { .. } | Self::Consulting { .. }, _) => {
                 fail(misbehaved("it speaks out of turn"), actions)
+            }
+            (Self::AwaitReply { bench, .. }, ServerMessage::Welcome) if bench.is_owed() => {
+                fail(unproved(), actions)
             }
             (Self::AwaitReply { answered, .. }, ServerMessage::Welcome) => {
                 welcome(context, answered, actions)
@@ -86,7 +89,10 @@ impl State {
         }
         match done.outcome {
             Ok(Some(response)) => {
-                answered.push(mechanism);
+                // What follows SCRAM's first round is the same answer going on.
+                if mechanism.scram().is_none_or(|(_, stage)| stage == Stage::ClientFirst) {
+                    answered.push(mechanism.recorded());
+                }
                 let hello = context.hello().with_response(Some(response));
                 actions.push_back(Action::Send { hello: Box::new(hello), is_last });
                 let until = now + context.settings.reply_timeout;
@@ -121,8 +127,12 @@ impl Context {
             return Err(forbidden(cause.to_owned()).with_fix("use tls:// or the server's Unix socket"));
         }
         if matches!(name, Mechanism::Other(_)) {
-            let declared = self.responders.iter().any(|r| r.mechanisms().contains(&&*base_name(name)));
-            return if declared { Ok(Proof::OfExchange) } else { Err(forbidden(not_offered(name))) };
+            let base = base_name(name);
+            let answered = self.responders.iter().any(|responder| responder.answers(&base));
+            return match answered && self.offer.mechanisms.contains(&base) {
+                true => Ok(Proof::OfExchange { nonce: self.salt() }),
+                false => Err(forbidden(not_offered(name))),
+            };
         }
         // W35: what was not offered is not answered, also where it could be.
         if !self.offer.mechanisms.contains(&name.to_string()) {
@@ -167,7 +177,9 @@ fn not_offered(mechanism: &Mechanism) -> String {
 
 fn nothing_to_say(mechanism: &Mechanism, answered: usize) -> Failure {
     let cause = match (mechanism, answered) {
-        (Mechanism::Other(_), _) => "the server asks for a proof that no handler can give",
+        (Mechanism::Other(_), _) if mechanism.scram().is_none() => {
+            "the server asks for a proof that no handler can give"
+        }
         (_, 0) => "the server asks for a password, and none was found",
         (_, _) => "the server asks for one more password, and none is left",
     };

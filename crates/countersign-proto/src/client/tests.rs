@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod faults;
+mod scram;
 
 /// A source with these secrets, one for each question.
 #[derive(Default)]

@@ -174,7 +174,8 @@ fn finish(mut state: [u64; 8], message: &[u8]) -> Vec<u8> {
     state.iter().flat_map(|word| word.to_be_bytes()).collect()
 }
 
-fn mac(hash: Hash, key: &[u8], message: &[u8]) -> Vec<u8> {
+/// HMAC under `hash`.
+pub(super) fn mac(hash: Hash, key: &[u8], message: &[u8]) -> Vec<u8> {
     fn compute<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> Vec<u8> {
         // RFC 2104 takes keys of every length, so the error cannot occur; an empty MAC would match nothing.
         M::new_from_slice(key)

@@ -3,6 +3,7 @@
 use std::{convert::Infallible, fmt, str::FromStr};
 
 pub mod hmac;
+pub mod scram;
 pub mod xor;
 
 /// A mechanism by its wire name. Xpra calls it *digest*.
@@ -44,6 +45,21 @@ impl Mechanism {
             Self::Xor => "xor",
             Self::Other(name) => name,
         }
+    }
+
+    /// The round of SCRAM that a challenge asks for, if it is SCRAM's.
+    pub fn scram(&self) -> Option<(scram::Variant, scram::Stage)> {
+        match self {
+            Self::Other(name) => scram::Variant::asked(name),
+            _ => None,
+        }
+    }
+
+    /// The mechanism as a record of the login names it: without the round, which is all that SCRAM's
+    /// argument says.
+    #[must_use]
+    pub fn recorded(&self) -> Self {
+        self.scram().map_or_else(|| self.clone(), |(variant, _)| Self::Other(variant.name().to_owned()))
     }
 }
 

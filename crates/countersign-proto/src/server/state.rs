@@ -159,7 +159,8 @@ impl Session {
         let cleartext = matches!(ask, Ask::Cleartext);
         let challenge = match ask {
             Ask::Hmac | Ask::Cleartext => self.pose(context, link, cleartext),
-            Ask::Own { mechanism, message } => self.pose_own(context, link, mechanism, message),
+            Ask::Own { mechanism, message } => self.pose_own(context, link, &[mechanism], message),
+            Ask::AnyOf(mechanisms) => self.pose_own(context, link, &mechanisms, None),
         };
         match challenge {
             Ok(challenge) => self.send(challenge, Asker::Exchange(exchange, cleartext), actions),
@@ -188,19 +189,20 @@ impl Session {
         Ok(Challenge::new(context.salt(), mechanism, salt_digest, self.walk.prompt(link)))
     }
 
-    /// A challenge of a mechanism that has messages of its own.
+    /// A challenge of the first of these mechanisms, which have messages of their own, that the client
+    /// lists.
     fn pose_own(
         &mut self,
         context: &mut Context,
         link: &Link,
-        mechanism: String,
+        mechanisms: &[String],
         message: Option<Vec<u8>>,
     ) -> Result<Challenge, Refusal> {
-        let mechanism = Mechanism::Other(mechanism);
-        if !self.offer.lists(&mechanism) {
-            let cause = format!("the client does not offer {mechanism}");
+        let named = mechanisms.iter().map(|name| Mechanism::Other(name.clone()));
+        let Some(mechanism) = named.into_iter().find(|mechanism| self.offer.lists(mechanism)) else {
+            let cause = format!("the client does not offer {}", mechanisms.join(" or "));
             return Err(Refusal::new(Reason::NoCommonMechanism, cause));
-        }
+        };
         let salt_hash = self.offer.strongest_salt_hash().unwrap_or(crate::mechanism::Hash::Sha512);
         let salt = message.unwrap_or_else(|| context.salt());
         Ok(Challenge::new(salt, mechanism, Mechanism::Hmac(salt_hash).to_string(), self.walk.prompt(link)))
@@ -244,7 +246,7 @@ impl Session {
         asker: Asker,
         actions: &mut Actions,
     ) -> State {
-        let mechanism = Some(round.challenge.mechanism.clone());
+        let mechanism = Some(round.challenge.mechanism.recorded());
         let work = match asker {
             Asker::Link => Work::Judge(round),
             Asker::Exchange(exchange, cleartext) => Work::Step(exchange, answer(round, cleartext)),
@@ -313,7 +315,7 @@ impl fmt::Debug for State {
 fn answer(round: Round, cleartext: bool) -> Answer {
     let Round { challenge, response } = round;
     let value = if cleartext { unmask(&challenge, &response) } else { response.value };
-    Answer::new(value, response.client_salt, challenge.salt)
+    Answer::new(value, response.client_salt, challenge)
 }
 
 /// The secret that an `xor` response carries.
