@@ -195,8 +195,12 @@ fn standing(row: &UserRow) -> String {
         Some(end) => words.push(format!("ends in {} days", (end - now) / 86_400)),
         None => {}
     }
-    let kinds =
-        [(row.has_argon2, "argon2id"), (row.has_legacy, "xpra digests"), (row.has_cleartext, "cleartext")];
+    let kinds = [
+        (row.has_argon2, "argon2id"),
+        (row.has_scram, "scram"),
+        (row.has_legacy, "xpra digests"),
+        (row.has_cleartext, "cleartext"),
+    ];
     let kept: Vec<&str> = kinds.iter().filter(|(has, _)| *has).map(|(_, kind)| *kind).collect();
     words.push(if kept.is_empty() { "no password".to_owned() } else { kept.join(" + ") });
     let ids = [("uid", &row.uid), ("gid", &row.gid)];

@@ -118,6 +118,26 @@ impl Options {
         }
     }
 
+    /// Whether there is a value of this name that was not taken yet.
+    pub fn has(&self, name: &str) -> bool {
+        self.values.iter().any(|(key, _)| key == name)
+    }
+
+    /// Takes one of two words; the first is what holds without any.
+    ///
+    /// # Errors
+    /// Any other word.
+    pub fn choice(&mut self, name: &str, words: [&'static str; 2]) -> Result<&'static str, ConfigError> {
+        let [default, other] = words;
+        match self.take(name)?.as_deref().map(|word| word.trim()) {
+            None => Ok(default),
+            Some(word) => words.into_iter().find(|known| *known == word).ok_or_else(|| {
+                let why = format!("it is neither {default} nor {other}");
+                self.error(name, why, format!("write {name}={other} or leave it out"))
+            }),
+        }
+    }
+
     /// Takes a whole number within `range`.
     ///
     /// # Errors

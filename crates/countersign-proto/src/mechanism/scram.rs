@@ -366,7 +366,8 @@ impl ClientFirst {
             return Err(Fault::Malformed("there is no randomness for a nonce"));
         }
         let nonce = STANDARD.encode(nonce);
-        let name = prepared(name).replace('=', "=3D").replace(',', "=2C");
+        // Names are compared as they are (S-69), so this one is not prepared like a password.
+        let name = name.replace('=', "=3D").replace(',', "=2C");
         Ok(Self { variant, header, binding, bare: format!("n={name},r={nonce}"), nonce })
     }
 

@@ -340,7 +340,8 @@ impl Connector {
         let mut claim = Claim::anonymous();
         claim.username.clone_from(&self.username);
         claim.display.clone_from(&self.uri.display);
-        let server = Server::new(self.uri.to_string(), reached.confidential, reached.verified);
+        let server = Server::new(self.uri.to_string(), reached.confidential, reached.verified)
+            .bound_by(reached.channel_binding.clone());
         Conversation::new(claim, responders, Arc::new(server), self.settings, login::fill)
     }
 

@@ -7,6 +7,7 @@
 mod env;
 mod file;
 mod prompt;
+mod scram;
 mod selection;
 mod sources;
 mod uri;
@@ -137,7 +138,7 @@ const SWITCH: &str = "challenge-handlers";
 
 /// All builtin handlers, in the order in which they are asked: what was given for this server
 /// first, and a person last.
-const HANDLERS: &[&dyn Handler] = &[&uri::Uri, &file::File, &env::Env, &prompt::Prompt];
+const HANDLERS: &[&dyn Handler] = &[&uri::Uri, &file::File, &env::Env, &scram::Scram, &prompt::Prompt];
 
 #[cfg(test)]
 mod tests {
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn the_registry_has_the_order_of_the_manual_and_unique_names() {
         let names: Vec<&str> = HANDLERS.iter().map(|handler| handler.name()).collect();
-        assert_eq!(names, ["uri", "file", "env", "prompt"]);
+        assert_eq!(names, ["uri", "file", "env", "scram", "prompt"]);
         for name in &names {
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
             assert!(Registry::builtin().find(&name.to_ascii_uppercase()).is_ok());

@@ -19,6 +19,7 @@ mod none;
 mod password;
 mod peercred;
 mod reject;
+mod scram;
 mod secret_file;
 mod sqlite;
 
@@ -181,6 +182,7 @@ const MODULES: &[&dyn Module] = &[
     &password::Password,
     &peercred::PeerCred,
     &reject::Reject,
+    &scram::Scram,
     &sqlite::Sqlite,
 ];
 #[cfg(test)]

@@ -60,19 +60,20 @@ impl Module for Multifile {
     }
 }
 
-struct Lines(SecretFile<Table>);
+/// The accounts of a file. Also for the module `scram`.
+pub(super) struct Lines(pub(super) SecretFile<Table>);
 
-type Table = BTreeMap<String, Known>;
+pub(super) type Table = BTreeMap<String, Known>;
 
 /// A line whose columns were found good.
-struct Known {
+pub(super) struct Known {
     identity: Identity,
-    row: Row,
+    pub(super) row: Row,
 }
 
 impl Lines {
     /// The accounts of the file as it is now, or was when it was last good.
-    fn table(&self) -> Result<Arc<Table>, Unusable> {
+    pub(super) fn table(&self) -> Result<Arc<Table>, Unusable> {
         self.0.load(|content, before| match (read(&content), before) {
             (Ok(table), _) => Ok(Arc::new(table)),
             (Err(why), None) => Err(why),

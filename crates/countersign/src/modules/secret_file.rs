@@ -38,7 +38,12 @@ impl<T> SecretFile<T> {
     pub(super) fn from_options(options: &mut Options) -> Result<Self, ConfigError> {
         let path = options.path("filename")?;
         let insecure = options.flag("insecure", false)?;
-        Ok(Self { path, insecure, last: Mutex::new(None) })
+        Ok(Self::new(path, insecure))
+    }
+
+    /// The file at `path`; with `insecure`, others may be able to get at it. Nothing is opened yet.
+    pub(super) fn new(path: PathBuf, insecure: bool) -> Self {
+        Self { path, insecure, last: Mutex::new(None) }
     }
 
     /// What the file holds now. `parse` is given the content, and what the file held before.

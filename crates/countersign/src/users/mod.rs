@@ -7,7 +7,7 @@
 //! | `database.rs`, `multifile.rs` | reading accounts from SQLite and from a text file |
 //! | `row.rs` | what the columns of an account mean |
 //! | `verifier.rs`, `argon2id.rs` | a password at rest |
-//! | `source.rs` | from accounts to the verifier of a chain |
+//! | `source.rs`, `scram.rs` | from accounts to the verifier of a chain |
 #![forbid(unsafe_code)]
 
 pub mod argon2id;
@@ -16,6 +16,7 @@ mod error;
 mod import;
 pub(crate) mod multifile;
 pub(crate) mod row;
+pub(crate) mod scram;
 pub(crate) mod source;
 mod table;
 pub(crate) mod verifier;

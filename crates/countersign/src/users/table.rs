@@ -48,8 +48,8 @@ pub struct NewUser {
     pub session_options: Vec<(String, String)>,
     /// When the account ends, in seconds since 1970.
     pub expires: Option<i64>,
-    /// Whether to keep what verifies Xpra's digests. Without it the user can log in only where the
-    /// password may travel in the clear (`sqlite(cleartext=yes)`), and a stolen table helps less.
+    /// Whether to keep what verifies Xpra's digests. Without it the user can log in by SCRAM, and where
+    /// the password may travel in the clear (`sqlite(cleartext=yes)`), and a stolen table helps less.
     pub legacy: bool,
 }
 
@@ -85,6 +85,8 @@ pub struct UserRow {
     pub expires: Option<i64>,
     /// Whether there is an Argon2id verifier, for passwords that arrive in the clear.
     pub has_argon2: bool,
+    /// Whether there are keys for SCRAM.
+    pub has_scram: bool,
     /// Whether there is what verifies Xpra's `hmac+sha512`.
     pub has_legacy: bool,
     /// Whether the password itself is kept, as Xpra's tool writes it.
@@ -334,8 +336,8 @@ fn joined(column: &'static str, pairs: &[(String, String)]) -> Result<String, Us
 
 fn listed(row: &Row) -> UserRow {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let (has_argon2, has_legacy, has_cleartext) =
-        row.secrets().map_or((false, false, false), |secrets| secrets.kinds());
+    let [has_argon2, has_scram, has_legacy, has_cleartext] =
+        row.secrets().map_or([false; 4], |secrets| secrets.kinds());
     UserRow {
         username: row.username.clone(),
         uid: some(&row.uid),
@@ -343,6 +345,7 @@ fn listed(row: &Row) -> UserRow {
         disabled: row.disabled,
         expires: row.expires,
         has_argon2,
+        has_scram,
         has_legacy,
         has_cleartext,
     }

@@ -1,8 +1,9 @@
 //! What passes for an account, as it is kept at rest, and the tests that it serves.
 //!
 //! A verifier is a text of entries with blanks between them, each known by its prefix (S-73):
-//! `$argon2id$...` for passwords that arrive in the clear, and `$xpra-hmac-sha512$BASE64` for
-//! Xpra's digests: the two hash states of [`HmacKey`], which cannot be turned back but log in (W17).
+//! `$argon2id$...` for passwords that arrive in the clear, `SCRAM-SHA-512$...` for SCRAM, and
+//! `$xpra-hmac-sha512$BASE64` for Xpra's digests: the two hash states of [`HmacKey`], which cannot be
+//! turned back but log in (W17).
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
@@ -10,7 +11,11 @@ use zeroize::Zeroizing;
 use super::argon2id;
 use crate::{
     Secret,
-    proto::mechanism::hmac::{HmacKey, StoredSecret},
+    proto::mechanism::{
+        Hash,
+        hmac::{HmacKey, StoredSecret},
+        scram::{Keys, NEW_ITERATIONS},
+    },
 };
 
 /// Everything that is known of an account's password.
@@ -19,6 +24,7 @@ pub(crate) struct Secrets {
     cleartext: Option<Secret>,
     hmac: Option<HmacKey>,
     argon2id: Option<Zeroizing<String>>,
+    scram: Vec<Keys>,
 }
 
 /// A text that has a verifier's prefix and is none that can be used here. Repeats nothing of it.
@@ -30,7 +36,13 @@ impl Secrets {
     /// Xpra's digests. `None` if the system gives no random bytes.
     pub(crate) fn derive(password: &Secret, legacy: bool) -> Option<Self> {
         let hmac = legacy.then(|| HmacKey::derive(password));
-        Some(Self { cleartext: None, hmac, argon2id: Some(argon2id::hash(password)?) })
+        let mut scram = Vec::new();
+        for hash in [Hash::Sha512, Hash::Sha256] {
+            let mut salt = [0; 16];
+            getrandom::fill(&mut salt).ok()?;
+            scram.push(Keys::derive(hash, password, &salt, NEW_ITERATIONS));
+        }
+        Some(Self { cleartext: None, hmac, argon2id: Some(argon2id::hash(password)?), scram })
     }
 
     /// Reads a verifier. Blank is no secret at all.
@@ -44,6 +56,8 @@ impl Secrets {
             if let Some(states) = entry.strip_prefix(HMAC_PREFIX) {
                 let bytes = Zeroizing::new(STANDARD.decode(states).map_err(|_| Malformed)?);
                 secrets.hmac = Some(HmacKey::from_bytes(&bytes).ok_or(Malformed)?);
+            } else if entry.starts_with("SCRAM") {
+                secrets.scram.push(entry.parse().map_err(|_| Malformed)?);
             } else if argon2id::is_acceptable(entry) {
                 secrets.argon2id = Some(Zeroizing::new(entry.to_owned()));
             } else {
@@ -71,16 +85,20 @@ impl Secrets {
 
     /// The verifier, or `None` if there is nothing that may be kept at rest.
     pub(crate) fn to_verifier(&self) -> Option<Zeroizing<String>> {
-        let mut text = Zeroizing::new(String::with_capacity(512));
-        if let Some(hash) = &self.argon2id {
-            text.push_str(hash);
-        }
-        if let Some(key) = &self.hmac {
+        let argon2id = self.argon2id.iter().map(|hash| Zeroizing::new(hash.to_string()));
+        let scram = self.scram.iter().map(|keys| Zeroizing::new(keys.to_text()));
+        let hmac = self.hmac.iter().map(|key| {
+            let mut entry = Zeroizing::new(String::with_capacity(512));
+            entry.push_str(HMAC_PREFIX);
+            STANDARD.encode_string(key.to_bytes().expose(), &mut entry);
+            entry
+        });
+        let mut text = Zeroizing::new(String::with_capacity(1024));
+        for entry in argon2id.chain(scram).chain(hmac) {
             if !text.is_empty() {
                 text.push(' ');
             }
-            text.push_str(HMAC_PREFIX);
-            STANDARD.encode_string(key.to_bytes().expose(), &mut text);
+            text.push_str(&entry);
         }
         (!text.is_empty()).then_some(text)
     }
@@ -93,6 +111,16 @@ impl Secrets {
                 .map(|key| StoredSecret::HmacSha512(Box::new(key))),
             (None, None) => None,
         }
+    }
+
+    /// The hashes that there are keys for SCRAM of.
+    pub(crate) fn scram_hashes(&self) -> impl Iterator<Item = Hash> {
+        self.scram.iter().map(Keys::hash)
+    }
+
+    /// What verifies SCRAM under `hash`, if anything does.
+    pub(crate) fn into_scram(self, hash: Hash) -> Option<Keys> {
+        self.scram.into_iter().find(|keys| keys.hash() == hash)
     }
 
     /// Whether a cleartext password is the right one. Exactly one Argon2id is computed, whatever
@@ -119,22 +147,34 @@ impl Secrets {
         self.cleartext.as_ref()
     }
 
-    /// Whether there is an Argon2id entry, an entry for Xpra's digests, and cleartext.
-    pub(super) fn kinds(&self) -> (bool, bool, bool) {
-        (self.argon2id.is_some(), self.hmac.is_some(), self.cleartext.is_some())
+    /// Whether there is an Argon2id entry, one for SCRAM, one for Xpra's digests, and cleartext.
+    pub(super) fn kinds(&self) -> [bool; 4] {
+        [self.argon2id.is_some(), !self.scram.is_empty(), self.hmac.is_some(), self.cleartext.is_some()]
     }
 }
 
 const HMAC_PREFIX: &str = "$xpra-hmac-sha512$";
 
 /// How hashed passwords begin: ours, those of Xpra, and those of other tables that may be imported.
-const HASH_PREFIXES: &[&str] =
-    &["$argon2", "$xpra-hmac-", "$scram-", "SCRAM$", "$2a$", "$2b$", "$2y$", "$5$", "$6$", "$y$", "$scrypt$"];
+const HASH_PREFIXES: &[&str] = &[
+    "$argon2",
+    "$xpra-hmac-",
+    "$scram-",
+    "SCRAM$",
+    "SCRAM-SHA-",
+    "$2a$",
+    "$2b$",
+    "$2y$",
+    "$5$",
+    "$6$",
+    "$y$",
+    "$scrypt$",
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::mechanism::{Hash, hmac::respond};
+    use crate::proto::mechanism::hmac::respond;
 
     fn proves(secrets: &Secrets, password: &str) -> bool {
         let proof = respond(Hash::Sha512, &Secret::new(password), b"salts");
@@ -145,11 +185,13 @@ mod tests {
     fn s_092_a_verifier_serves_both_ways_to_log_in_and_holds_no_password() {
         let text = Secrets::derive(&Secret::new("päss-wörd"), true).unwrap().to_verifier().unwrap();
         assert!(text.starts_with("$argon2id$") && text.contains(" $xpra-hmac-sha512$"));
+        assert!(text.contains(" SCRAM-SHA-512$100000:") && text.contains(" SCRAM-SHA-256$100000:"));
         let mut spellings = vec!["päss-wörd".to_owned(), STANDARD.encode("päss-wörd")];
         spellings.push("päss-wörd".bytes().map(|byte| format!("{byte:02x}")).collect());
         assert!(spellings.iter().all(|canary| !text.contains(canary)));
         let secrets = Secrets::parse(&text).unwrap();
-        assert_eq!(secrets.kinds(), (true, true, false));
+        assert_eq!(secrets.kinds(), [true, true, true, false]);
+        assert_eq!(secrets.scram_hashes().collect::<Vec<_>>(), [Hash::Sha512, Hash::Sha256]);
         assert!(proves(&secrets, "päss-wörd") && secrets.verifies(&Secret::new("päss-wörd")));
         assert!(!proves(&secrets, "wrong") && !secrets.verifies(&Secret::new("wrong")));
         assert_eq!(*secrets.to_verifier().unwrap(), *text);
@@ -183,6 +225,7 @@ mod tests {
             "$argon2i$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAA",
             "$scram-sha-512$x",
             "SCRAM$SHA-256$4096$x",
+            "SCRAM-SHA-256$4096:x",
             "$xpra-hmac-sha512$AAAA",
             "$xpra-hmac-sha512$*",
             "$6$salt$hash",
