@@ -17,6 +17,7 @@ pub mod nginx;
 pub mod postgres;
 pub mod process;
 pub mod rpc;
+pub mod sasl;
 pub mod wire;
 pub mod xpra;
 

@@ -62,6 +62,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("socat", "socat"),
     ("tcpdmatch", "tcpd"),
     ("python3", "python3"),
+    // The tests call its library.
+    ("gsasl", "gsasl"),
     ("/usr/lib/python3/dist-packages/grpc/__init__.py", "python3-grpcio"),
     ("/usr/lib/python3/dist-packages/google/protobuf/__init__.py", "python3-protobuf"),
     ("protoc", "protobuf-compiler"),

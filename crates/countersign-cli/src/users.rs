@@ -27,8 +27,8 @@ use crate::{
   countersign users import users.db /etc/xpra/users.sdb
 
 Passwords are asked for twice on a terminal, or read from a file or from
-standard input. They are kept as verifiers only: Argon2id and, unless
---no-legacy is given, the least that verifies Xpra's digests.")]
+standard input. They are kept as verifiers only: Argon2id, keys for SCRAM and,
+unless --no-legacy is given, the least that verifies Xpra's digests.")]
 pub(crate) struct UsersArgs {
     #[command(subcommand)]
     command: Command,
@@ -111,7 +111,7 @@ enum Command {
         table: PathBuf,
         /// An Xpra SQLite table, a multifile, or another table of this kind.
         from: PathBuf,
-        /// Keep Argon2id only: the users cannot log in by Xpra's digests.
+        /// Keep Argon2id and SCRAM keys only: the users cannot log in by Xpra's digests.
         #[arg(long)]
         no_legacy: bool,
     },
@@ -121,8 +121,8 @@ enum Command {
 struct PasswordArgs {
     #[command(flatten)]
     source: SourceArgs,
-    /// Keep Argon2id only: the user cannot log in by Xpra's digests, only where the password may
-    /// travel in the clear: sqlite(cleartext=yes).
+    /// Keep Argon2id and SCRAM keys only: the user cannot log in by Xpra's digests, only by scram and
+    /// where the password may travel in the clear: sqlite(cleartext=yes).
     #[arg(long)]
     no_legacy: bool,
 }
