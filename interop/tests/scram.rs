@@ -1,6 +1,6 @@
 //! `scram`: GNU SASL, PostgreSQL's keys and Python against both of our ends, in the clear and bound to TLS.
 
-use std::{net::TcpListener, thread};
+use std::{net::TcpListener, sync::mpsc, thread};
 
 use countersign_interop::{
     PATIENCE, Place,
@@ -134,24 +134,29 @@ fn visit(place: &Place, mechanism: &'static str, knows: &str, file: &str) -> (Fi
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let (pair, knows) = (Pair::of_localhost(place, mechanism), knows.to_owned());
-    let server = thread::spawn(move || {
-        let accept = || {
-            let (tcp, _) = listener.accept().expect("our client comes");
-            tcp.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-            tcp
-        };
-        if !mechanism.ends_with("-PLUS") {
-            return serve(&mut accept(), mechanism, &mut Sasl::start("server", mechanism, &knows, None));
-        }
-        loop {
-            // The first time, the client only looks at the certificate.
-            let Some((mut tls, binding)) = tls_server(accept(), &pair) else { continue };
-            return serve(&mut tls, mechanism, &mut Sasl::start("server", mechanism, &knows, Some(&binding)));
+    let (seen, login) = mpsc::channel();
+    // A client tries the system's authorities, looks at the certificate, and comes back: each on its own connection.
+    thread::spawn(move || {
+        for tcp in listener.incoming().flatten() {
+            let (pair, knows, seen) = (pair.clone(), knows.clone(), seen.clone());
+            thread::spawn(move || {
+                tcp.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+                let served = if mechanism.ends_with("-PLUS") {
+                    let Some((mut tls, binding)) = tls_server(tcp, &pair) else { return };
+                    let mut server = Sasl::start("server", mechanism, &knows, Some(&binding));
+                    serve(&mut tls, mechanism, &mut server)
+                } else {
+                    serve(&mut { tcp }, mechanism, &mut Sasl::start("server", mechanism, &knows, None))
+                };
+                // The test may be over when somebody leaves who only looked.
+                let _ =
+                    Some(served).filter(|(_, offered)| !offered.is_empty()).map(|served| seen.send(served));
+            });
         }
     });
     let scheme = if mechanism.ends_with("-PLUS") { "tls" } else { "tcp" };
     let finished = info(place, &format!("{scheme}://alice@127.0.0.1:{port}/"), "file", file);
-    let (accepted, offered) = server.join().expect("the server did its part");
+    let (accepted, offered) = login.recv_timeout(PATIENCE).expect("the server did its part");
     (finished, accepted, offered)
 }
 
