@@ -10,6 +10,7 @@ mod prompt;
 mod scram;
 mod selection;
 mod sources;
+mod ssh_key;
 mod uri;
 
 use std::sync::Arc;
@@ -138,7 +139,8 @@ const SWITCH: &str = "challenge-handlers";
 
 /// All builtin handlers, in the order in which they are asked: what was given for this server
 /// first, and a person last.
-const HANDLERS: &[&dyn Handler] = &[&uri::Uri, &file::File, &env::Env, &scram::Scram, &prompt::Prompt];
+const HANDLERS: &[&dyn Handler] =
+    &[&uri::Uri, &file::File, &env::Env, &scram::Scram, &ssh_key::SshKey, &prompt::Prompt];
 
 #[cfg(test)]
 mod tests {
@@ -147,7 +149,7 @@ mod tests {
     #[test]
     fn the_registry_has_the_order_of_the_manual_and_unique_names() {
         let names: Vec<&str> = HANDLERS.iter().map(|handler| handler.name()).collect();
-        assert_eq!(names, ["uri", "file", "env", "scram", "prompt"]);
+        assert_eq!(names, ["uri", "file", "env", "scram", "ssh-key", "prompt"]);
         for name in &names {
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
             assert!(Registry::builtin().find(&name.to_ascii_uppercase()).is_ok());

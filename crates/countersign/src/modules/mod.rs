@@ -22,6 +22,7 @@ mod reject;
 mod scram;
 mod secret_file;
 mod sqlite;
+mod ssh_key;
 
 pub use crate::options::{OptionSpec, Options};
 pub use certificate::NAME as CERTIFICATE;
@@ -184,6 +185,7 @@ const MODULES: &[&dyn Module] = &[
     &reject::Reject,
     &scram::Scram,
     &sqlite::Sqlite,
+    &ssh_key::SshKey,
 ];
 #[cfg(test)]
 mod tests {

@@ -51,6 +51,14 @@ pub fn open_private(path: &Path, insecure: bool) -> Result<File, FileFault> {
 /// # Errors
 /// The file is absent or no regular file, or others can write it or put another in its place.
 pub fn open_unforged(path: &Path) -> Result<File, FileFault> {
+    open_unforged_by(path, None)
+}
+
+/// The same for a file that may also be this user's: what users decide for themselves.
+///
+/// # Errors
+/// As [`open_unforged`].
+pub fn open_unforged_by(path: &Path, owner: Option<u32>) -> Result<File, FileFault> {
     let fault = |kind| FileFault { path: path.to_owned(), kind };
     let flags = libc::O_NONBLOCK | libc::O_CLOEXEC;
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
@@ -59,13 +67,13 @@ pub fn open_unforged(path: &Path) -> Result<File, FileFault> {
     if !facts.is_file() {
         return Err(fault(Kind::NotAFile));
     }
-    if !is_trusted(facts.uid()) {
+    if !is_trusted(facts.uid()) && Some(facts.uid()) != owner {
         return Err(fault(Kind::Owner(facts.uid())));
     }
     if facts.mode() & 0o022 != 0 {
         return Err(fault(Kind::Writable(facts.mode() & 0o7777)));
     }
-    check_directory(path)?;
+    check_directory_of(path, owner)?;
     Ok(file)
 }
 
@@ -124,10 +132,14 @@ fn narrow(file: &File, mode: u32) -> Result<Option<u32>, Kind> {
 /// # Errors
 /// The directory is absent, belongs to another user, or is writable by others and not sticky.
 pub fn check_directory(path: &Path) -> Result<(), FileFault> {
+    check_directory_of(path, None)
+}
+
+fn check_directory_of(path: &Path, owner: Option<u32>) -> Result<(), FileFault> {
     let directory = directory_of(path);
     let fault = |kind| FileFault { path: directory.to_owned(), kind };
     let facts = std::fs::metadata(directory).map_err(|error| fault(Kind::Io(error)))?;
-    if !is_trusted(facts.uid()) {
+    if !is_trusted(facts.uid()) && Some(facts.uid()) != owner {
         return Err(fault(Kind::Owner(facts.uid())));
     }
     let mode = facts.mode() & 0o7777;

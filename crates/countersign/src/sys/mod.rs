@@ -3,6 +3,7 @@
 //! Everything here is called by the modules, transports and backends; nothing here decides who gets in.
 
 pub mod accounts;
+pub mod clock;
 pub mod descriptors;
 pub mod environment;
 pub mod files;
