@@ -18,6 +18,7 @@ pub mod postgres;
 pub mod process;
 pub mod rpc;
 pub mod sasl;
+pub mod ssh;
 pub mod wire;
 pub mod xpra;
 

@@ -64,6 +64,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("python3", "python3"),
     // The tests call its library.
     ("gsasl", "gsasl"),
+    ("ssh-keygen", "openssh-client"),
     ("/usr/lib/python3/dist-packages/grpc/__init__.py", "python3-grpcio"),
     ("/usr/lib/python3/dist-packages/google/protobuf/__init__.py", "python3-protobuf"),
     ("protoc", "protobuf-compiler"),

@@ -12,6 +12,9 @@ pub const NAME: &str = "ssh-key";
 /// What an SSHSIG signature for us is for.
 pub const NAMESPACE: &str = "countersign";
 
+/// What a client answers that has no further key, so that the server can close the matter.
+pub const NO_MORE: &[u8] = b"no more keys";
+
 /// What a signature is about: one login on one connection.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "a signature is about all of this and nothing else")]

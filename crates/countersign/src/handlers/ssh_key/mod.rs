@@ -19,7 +19,7 @@ use crate::{
     proto::{
         challenge::{Challenge, Response},
         client::{Exchange, Failure, FailureKind, Means, OpenExchange, Question, Responder},
-        mechanism::ssh_key::{Login, NAME, NAMESPACE, Signed, to_be_signed},
+        mechanism::ssh_key::{Login, NAME, NAMESPACE, NO_MORE, Signed, to_be_signed},
     },
 };
 
@@ -96,9 +96,10 @@ impl OpenExchange for Keys {
             Some(path) => vec![self.chosen(path)?],
             None => self.all()?,
         };
-        let count = signers.len();
-        let tries = Tries { signers: signers.into_iter(), count, require_binding: self.require_binding };
-        Ok((count > 0).then(|| Box::new(tries) as Box<dyn Exchange>))
+        let some = !signers.is_empty();
+        let (signers, require_binding) = (signers.into_iter(), self.require_binding);
+        let tries = Tries { signers, said_so: false, require_binding };
+        Ok(some.then(|| Box::new(tries) as Box<dyn Exchange>))
     }
 }
 
@@ -138,7 +139,8 @@ impl Keys {
 /// The keys that were not tried yet.
 struct Tries {
     signers: std::vec::IntoIter<Signer>,
-    count: usize,
+    /// The server knows that there are no more.
+    said_so: bool,
     require_binding: bool,
 }
 
@@ -163,11 +165,10 @@ impl Exchange for Tries {
                 return Ok(Some(Response::new(Secret::new(signed), client_salt.to_vec())));
             }
         }
-        let cause = match self.count {
-            1 => "the server does not accept the SSH key".to_owned(),
-            count => format!("the server accepts none of the {count} SSH keys that are here"),
-        };
-        Err(Failure::new(FailureKind::Refused, cause)
+        if !std::mem::replace(&mut self.said_so, true) {
+            return Ok(Some(Response::new(Secret::new(NO_MORE), client_salt.to_vec())));
+        }
+        Err(Failure::new(FailureKind::Refused, "the server accepts none of the SSH keys that are here")
             .with_fix("have the public key added to the server's authorized_keys, or name another with ssh-key(key=FILE)"))
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     proto::{
         chain::{Answer, Ask, Exchange, OpenExchange, Verdict},
         error::Reason,
-        mechanism::ssh_key::{Login, Signed},
+        mechanism::ssh_key::{Login, NO_MORE, Signed},
     },
     sys::{accounts::Account, files},
 };
@@ -102,7 +102,8 @@ impl OpenExchange for Keys {
             ));
         }
         let (settings, peer, name) = (Arc::clone(&self.0), peer.clone(), claim.username.clone());
-        Ok(Box::new(Tries { settings, peer, name, left: MOST_TRIES }))
+        let last = Refusal::new(Reason::UnknownUser, "the client has no key");
+        Ok(Box::new(Tries { settings, peer, name, left: MOST_TRIES, last }))
     }
 
     fn binds_channel(&self) -> bool {
@@ -116,6 +117,8 @@ struct Tries {
     peer: Peer,
     name: Option<Username>,
     left: usize,
+    /// Why the last key was not accepted.
+    last: Refusal,
 }
 
 impl Exchange for Tries {
@@ -123,11 +126,17 @@ impl Exchange for Tries {
         let mechanism = Login::asking(self.peer.channel_binding.is_some());
         let again = Verdict::Ask(Ask::Own { mechanism, message: None });
         let Some(answer) = answer else { return again };
+        if answer.value.expose() == NO_MORE {
+            return Verdict::Refuse(self.last.clone());
+        }
         self.left = self.left.saturating_sub(1);
         match self.judge(&answer) {
             Ok(identity) => Verdict::Pass(identity),
             // Nothing tells a key that is refused from one that is unknown (S-26).
-            Err(refusal) if refusal.reason == Reason::UnknownUser && self.left > 0 => again,
+            Err(refusal) if refusal.reason == Reason::UnknownUser && self.left > 0 => {
+                self.last = refusal;
+                again
+            }
             Err(refusal) => Verdict::Refuse(refusal),
         }
     }
