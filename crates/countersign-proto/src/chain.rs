@@ -103,7 +103,11 @@ impl Link {
     /// Whether the client's secret must reach this link in the clear, so that the wire has to be
     /// confidential.
     pub fn needs_cleartext(&self) -> bool {
-        matches!(self.verifier, Verifier::Password(_))
+        match &self.verifier {
+            Verifier::Password(_) => true,
+            Verifier::Exchange(own) => own.needs_cleartext(),
+            Verifier::Peer(_) | Verifier::Secret(_) => false,
+        }
     }
 
     /// The claim as this link's module may see it.
@@ -219,6 +223,12 @@ pub trait OpenExchange: Send + Sync {
     fn binds_channel(&self) -> bool {
         false
     }
+
+    /// Whether its exchanges ask for [`Ask::Cleartext`] or [`Ask::Token`], so that the wire has to be
+    /// confidential. For warnings at start; the conversation refuses whatever this says (S-33).
+    fn needs_cleartext(&self) -> bool {
+        false
+    }
 }
 
 /// The rounds of one module on one connection.
@@ -258,13 +268,21 @@ pub enum Ask {
     /// The first of these, each `name:argument`, that the client lists, with random bytes as salt. The
     /// answer says which that was.
     AnyOf(Vec<String>),
+    /// The same for a token that whoever sees it could use: a confidential wire only. The exchange is
+    /// given the token, unmasked like a cleartext if the client sent a salt, which Xpra's clients do.
+    Token {
+        /// Wire name and argument, as in [`Ask::Own`].
+        mechanism: String,
+        /// The message.
+        message: Option<Vec<u8>>,
+    },
 }
 
 /// An answer, as an [`Exchange`] sees it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Answer {
-    /// The proof, or for [`Ask::Cleartext`] the secret itself.
+    /// The proof, or for [`Ask::Cleartext`] and [`Ask::Token`] the secret itself.
     pub value: Secret,
     /// The client's salt; empty if it sent none.
     pub client_salt: Vec<u8>,

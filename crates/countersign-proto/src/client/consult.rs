@@ -108,10 +108,12 @@ impl Consult {
     }
 
     fn question(&self, turn: usize) -> Question<'_> {
-        let question = Question::new(&self.server, self.username.as_ref(), &self.challenge);
+        let question = Question::new(&self.server, self.username.as_ref(), &self.challenge)
+            .at(self.number, turn)
+            .of_countersign(self.countersign);
         match &self.proof {
-            Proof::OfSecret { .. } => question.at(self.number, turn),
-            Proof::OfExchange { nonce } => question.at(self.number, turn).with_nonce(nonce),
+            Proof::OfSecret { .. } => question,
+            Proof::OfExchange { nonce } => question.with_nonce(nonce),
         }
     }
 
@@ -218,9 +220,9 @@ fn unless_panics<T>(ask: impl FnOnce() -> Result<Option<T>, Failure>) -> Result<
     catch_unwind(AssertUnwindSafe(ask)).unwrap_or(Ok(None))
 }
 
-/// The server goes on without the proof that it knows the password.
+/// The server goes on without the proof that it knows the password, or has the service's key.
 pub(super) fn unproved() -> Failure {
-    let cause = "the server goes on without proving that it knows the password";
+    let cause = "the server goes on without proving that it is the right one";
     Failure::new(FailureKind::Misbehaved, cause)
         .with_fix("check the address: this may not be the server it says")
 }

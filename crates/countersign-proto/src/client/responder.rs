@@ -165,13 +165,15 @@ pub struct Question<'a> {
     pub turn: usize,
     /// 32 random bytes for this answer alone; none where a secret is asked for.
     pub nonce: &'a [u8],
+    /// Whether a countersign server asks, by its own word: not one of Xpra's.
+    pub countersign: bool,
 }
 
 impl<'a> Question<'a> {
     /// The first question that `challenge` puts to a responder.
     pub fn new(server: &'a Server, username: Option<&'a Username>, challenge: &'a Challenge) -> Self {
         let Challenge { mechanism, prompt, .. } = challenge;
-        Self { server, username, mechanism, prompt, number: 1, turn: 0, nonce: &[] }
+        Self { server, username, mechanism, prompt, number: 1, turn: 0, nonce: &[], countersign: false }
     }
 
     /// The same question as number `number` of the connection, to a responder that had `turn` before.
@@ -184,6 +186,12 @@ impl<'a> Question<'a> {
     #[must_use]
     pub fn with_nonce(self, nonce: &'a [u8]) -> Self {
         Self { nonce, ..self }
+    }
+
+    /// The same question from a countersign server, or from another.
+    #[must_use]
+    pub fn of_countersign(self, countersign: bool) -> Self {
+        Self { countersign, ..self }
     }
 }
 

@@ -384,6 +384,49 @@ fn w_034_a_password_never_answers_for_a_token() {
     assert!(matches!(end, Some(Action::Fail(failure)) if failure.kind == FailureKind::NoCredential));
 }
 
+/// Answers `owing` and lets the server go on only after a second question.
+struct Owed(usize);
+
+impl OpenExchange for Owed {
+    fn mechanisms(&self) -> &[&'static str] {
+        &["owing"]
+    }
+
+    fn open(&self, _: &Question<'_>) -> Result<Option<Box<dyn Exchange>>, Failure> {
+        Ok(Some(Box::new(Self(0))))
+    }
+}
+
+impl Exchange for Owed {
+    fn step(&mut self, _: &Challenge, question: &Question<'_>) -> Result<Option<Response>, Failure> {
+        assert!(!question.countersign);
+        self.0 += 1;
+        Ok(Some(Response::new(Secret::new("x"), Vec::new())))
+    }
+
+    fn is_owed(&self) -> bool {
+        self.0 < 2
+    }
+}
+
+#[test]
+fn s_045_a_server_that_owes_a_proof_cannot_leave_it_out() {
+    let owing = || challenge("owing:x", "hmac+sha512");
+    let end = |messages| {
+        let responders =
+            vec![Responder::new("owed", Means::Exchange(Box::new(Owed(0)))), token(), knows(&["one"])];
+        show(client(responders, true, Settings::default()), messages).1
+    };
+    let in_after = |messages| matches!(end(messages), Some(Action::Established { .. }));
+    let out_after = |messages| matches!(end(messages), Some(Action::Fail(failure)) if failure.kind == FailureKind::Misbehaved);
+    assert!(in_after(vec![owing(), owing(), ServerMessage::Welcome]));
+    assert!(out_after(vec![owing(), ServerMessage::Welcome]));
+    assert!(out_after(vec![owing(), challenge("token:x", "hmac+sha512")]), "nor by another's rounds");
+    let password = || challenge("hmac+sha512", "hmac+sha512");
+    assert!(out_after(vec![owing(), password(), ServerMessage::Welcome]), "nor by a password");
+    assert!(in_after(vec![owing(), owing(), password(), ServerMessage::Welcome]));
+}
+
 #[test]
 fn text_is_latin1_for_xpras_servers_and_utf8_for_ours() {
     let response = |countersign| {

@@ -44,7 +44,7 @@ pub(super) struct Session {
 pub(super) enum Asker {
     /// The link that is due, by its kind.
     Link,
-    /// An exchange that is under way; `true` if it is to be given the cleartext.
+    /// An exchange that is under way; `true` if it is to be given what is under the mask.
     Exchange(Box<dyn Exchange>, bool),
 }
 
@@ -156,25 +156,35 @@ impl Session {
         let chain = Arc::clone(self.walk.chain());
         let Next::Link(position) = self.walk.next() else { return State::Closed };
         let Some(link) = chain.links().get(position) else { return State::Closed };
-        let cleartext = matches!(ask, Ask::Cleartext);
+        let unmasked = matches!(ask, Ask::Cleartext | Ask::Token { .. });
         let challenge = match ask {
-            Ask::Hmac | Ask::Cleartext => self.pose(context, link, cleartext),
+            Ask::Hmac | Ask::Cleartext => self.pose(context, link, unmasked),
             Ask::Own { mechanism, message } => self.pose_own(context, link, &[mechanism], message),
             Ask::AnyOf(mechanisms) => self.pose_own(context, link, &mechanisms, None),
+            Ask::Token { mechanism, message } => {
+                self.in_private().and_then(|()| self.pose_own(context, link, &[mechanism], message))
+            }
         };
         match challenge {
-            Ok(challenge) => self.send(challenge, Asker::Exchange(exchange, cleartext), actions),
+            Ok(challenge) => self.send(challenge, Asker::Exchange(exchange, unmasked), actions),
             Err(refusal) => self.refuse(context, now, refusal),
         }
+    }
+
+    /// S-33: decided before the client is asked anything, so that it never has to be trusted.
+    fn in_private(&self) -> Result<(), Refusal> {
+        if self.walk.peer().confidential {
+            return Ok(());
+        }
+        let cause = "the module needs the secret itself and the wire is not encrypted";
+        Err(Refusal::new(Reason::NotConfidential, cause))
     }
 
     /// A challenge for a proof by HMAC, or for the cleartext where the wire allows it.
     fn pose(&mut self, context: &mut Context, link: &Link, cleartext: bool) -> Result<Challenge, Refusal> {
         let none = |what| Refusal::new(Reason::NoCommonMechanism, what);
-        // S-33: decided before the client is asked anything, so that it never has to be trusted.
-        if cleartext && !self.walk.peer().confidential {
-            let cause = "the module needs the cleartext password and the wire is not encrypted";
-            return Err(Refusal::new(Reason::NotConfidential, cause));
+        if cleartext {
+            self.in_private()?;
         }
         let mechanism = if cleartext {
             Some(Mechanism::Xor).filter(|xor| self.offer.lists(xor))
@@ -249,7 +259,7 @@ impl Session {
         let mechanism = Some(round.challenge.mechanism.recorded());
         let work = match asker {
             Asker::Link => Work::Judge(round),
-            Asker::Exchange(exchange, cleartext) => Work::Step(exchange, answer(round, cleartext)),
+            Asker::Exchange(exchange, unmasked) => Work::Step(exchange, answer(round, unmasked)),
         };
         self.check(context, now, work, mechanism, actions)
     }
@@ -311,10 +321,12 @@ impl fmt::Debug for State {
     }
 }
 
-/// What an exchange is given: the cleartext where it asked for that, else the response as it came.
-fn answer(round: Round, cleartext: bool) -> Answer {
+/// What an exchange is given: the secret itself where it asked for that, else the response as it came.
+/// Without a salt of the client's there is no mask.
+fn answer(round: Round, unmasked: bool) -> Answer {
     let Round { challenge, response } = round;
-    let value = if cleartext { unmask(&challenge, &response) } else { response.value };
+    let masked = unmasked && !response.client_salt.is_empty();
+    let value = if masked { unmask(&challenge, &response) } else { response.value };
     Answer::new(value, response.client_salt, challenge)
 }
 

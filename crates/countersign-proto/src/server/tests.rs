@@ -79,6 +79,25 @@ impl Exchange for Asked {
     }
 }
 
+/// Wants the token `t`, as it is or behind the mask.
+struct Token;
+
+impl OpenExchange for Token {
+    fn open(&self, _: &Peer, _: &Claim) -> Result<Box<dyn Exchange>, Refusal> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl Exchange for Token {
+    fn step(&mut self, answer: Option<Answer>) -> Verdict {
+        match answer {
+            None => Verdict::Ask(Ask::Token { mechanism: "token:door".to_owned(), message: None }),
+            Some(answer) if answer.value.matches(b"t") => Verdict::Pass(None),
+            Some(_) => Verdict::Refuse(Refusal::new(Reason::WrongSecret, "no")),
+        }
+    }
+}
+
 struct Panics;
 
 impl CheckPeer for Panics {
@@ -295,6 +314,39 @@ fn s_033_cleartext_is_not_asked_for_on_a_wire_that_others_can_read() {
     assert_eq!(login(vec![two_questions()], tcp(), "alice", &[]), End::Refused(Reason::NotConfidential));
     let encrypted = tcp().encrypted(crate::peer::TlsFacts::default(), None, None);
     assert_eq!(login(vec![cleartext("pw")], encrypted, "alice", &["pw"]), alice());
+}
+
+#[test]
+fn s_033_tokens_are_not_asked_for_on_a_wire_that_others_can_read() {
+    let link = || Link::new("token", Verifier::Exchange(Box::new(Token)));
+    let asks = || {
+        let mut offer = offer();
+        offer.mechanisms.push("token".to_owned());
+        Hello::new(Claim::named("alice").unwrap(), offer)
+    };
+    let mut open = Server::new(vec![link()], tcp());
+    open.send(asks());
+    assert_eq!(open.end(), End::Refused(Reason::NotConfidential));
+    let mut unlisted = Server::new(vec![link()], unix());
+    unlisted.send(hello("alice"));
+    assert_eq!(unlisted.end(), End::Refused(Reason::NoCommonMechanism));
+    for (token, masked, end) in [
+        ("t", true, End::Accepted(None)),
+        ("t", false, End::Accepted(None)),
+        ("x", true, End::Refused(Reason::WrongSecret)),
+        ("x", false, End::Refused(Reason::WrongSecret)),
+    ] {
+        let mut server = Server::new(vec![link()], unix());
+        server.send(asks());
+        let challenge = server.challenge();
+        assert_eq!(challenge.mechanism.name(), "token:door");
+        let response = match masked {
+            true => answer(&challenge, token),
+            false => Response::new(Secret::new(token), Vec::new()),
+        };
+        server.send(asks().with_response(Some(response)));
+        assert_eq!(server.end(), end, "{token} {masked}");
+    }
 }
 
 #[test]

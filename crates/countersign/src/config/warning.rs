@@ -56,7 +56,7 @@ impl fmt::Display for Warning {
             Self::NobodyGetsIn(module) => write!(f, "{module} refuses everybody: this socket lets nobody in"),
             Self::Cleartext(module) => write!(
                 f,
-                "{module} needs the password itself, which is refused without TLS. Add require-tls=yes, so that clients \
+                "{module} needs the secret itself, which is refused without TLS. Add require-tls=yes, so that clients \
                  learn it before they try"
             ),
             Self::Ipv6WithoutBrackets => {

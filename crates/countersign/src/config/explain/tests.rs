@@ -65,7 +65,7 @@ fn s_067_s_088_a_report_says_who_gets_in_and_repeats_no_value() {
          confidential wires only
       backend: builtin:whoami
       warning: fail refuses everybody: this socket lets nobody in
-      warning: pam needs the password itself, which is refused without TLS. Add
+      warning: pam needs the secret itself, which is refused without TLS. Add
                require-tls=yes, so that clients learn it before they try
     tls:[::]:4
       carries: TLS only; the first bytes tell the protocol
