@@ -79,6 +79,22 @@ impl Offer {
         self.mechanisms.iter().any(|offered| offered == base)
     }
 
+    /// Whether `later` is the same offer, seen again in a later hello (S-16).
+    ///
+    /// Xpra's clients leave a mechanism out (`kerberos`, `u2f`) when its handler has answered; a way to
+    /// prove a password stays. What is asked for goes by the first offer.
+    pub(crate) fn is_kept_by(&self, later: &Self) -> bool {
+        let (kept, gone): (Vec<&String>, Vec<&String>) =
+            self.mechanisms.iter().partition(|name| later.mechanisms.contains(name));
+        let proves_password = |name: &&String| {
+            let Ok(mechanism) = name.parse::<Mechanism>();
+            !matches!(mechanism, Mechanism::Other(_))
+        };
+        !gone.iter().any(proves_password)
+            && kept.into_iter().eq(&later.mechanisms)
+            && self.salt_digests == later.salt_digests
+    }
+
     /// The strongest HMAC for the proof, whatever the client's order (S-29).
     pub fn strongest_hmac(&self) -> Option<Hash> {
         Hash::strongest_in(&self.mechanisms)
@@ -179,6 +195,30 @@ mod tests {
         {
             assert_eq!(offer(forbidden).strongest_hmac(), None, "{forbidden:?}");
         }
+    }
+
+    #[test]
+    fn s_016_a_later_offer_may_leave_out_tokens_and_nothing_else() {
+        let offer = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&n| n.to_owned()).collect();
+            Offer::new(names, vec!["hmac+sha512".to_owned()])
+        };
+        let first = offer(&["xor", "hmac+sha512", "kerberos", "gss", "u2f"]);
+        for kept in [&["xor", "hmac+sha512", "kerberos", "gss", "u2f"][..], &["xor", "hmac+sha512", "gss"]] {
+            assert!(first.is_kept_by(&offer(kept)), "{kept:?}");
+        }
+        for changed in [
+            &["hmac+sha512", "kerberos", "gss", "u2f"][..],
+            &["xor", "kerberos", "gss", "u2f"],
+            &["hmac+sha512", "xor", "kerberos", "gss", "u2f"],
+            &["xor", "hmac+sha512", "fido2"],
+            &["xor", "hmac+sha512", "gss", "gss"],
+            &[],
+        ] {
+            assert!(!first.is_kept_by(&offer(changed)), "{changed:?}");
+        }
+        let other_salts = Offer { salt_digests: Vec::new(), ..first.clone() };
+        assert!(!first.is_kept_by(&other_salts));
     }
 
     #[test]

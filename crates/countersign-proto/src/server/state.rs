@@ -240,7 +240,7 @@ impl Session {
     }
 
     fn check_unchanged(&self, hello: &Hello) -> Result<(), Refusal> {
-        if self.walk.claim().is_kept_by(&hello.claim) && self.offer == hello.offer {
+        if self.walk.claim().is_kept_by(&hello.claim) && self.offer.is_kept_by(&hello.offer) {
             return Ok(());
         }
         let cause = "a later hello names another user, display, session or other digests";
