@@ -5,6 +5,7 @@ use std::{convert::Infallible, fmt, str::FromStr};
 pub mod hmac;
 pub mod scram;
 pub mod ssh_key;
+pub mod ticket;
 pub mod xor;
 
 /// A mechanism by its wire name. Xpra calls it *digest*.

@@ -5,9 +5,13 @@
 pub mod accounts;
 pub mod clock;
 pub mod descriptors;
+pub mod detached;
 pub mod environment;
 pub mod files;
+pub mod gssapi;
 pub mod inherited;
+pub mod krb5;
+pub mod library;
 pub mod peer;
 pub mod resolver;
 pub mod title;
