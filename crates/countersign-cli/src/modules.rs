@@ -63,7 +63,7 @@ pub(crate) fn run(args: ModulesArgs) -> Result<(), Report> {
         Command::List { json: true } => print_json(&registry.modules().map(describe).collect::<Vec<_>>()),
         Command::List { json: false } => registry
             .modules()
-            .try_for_each(|module| print(&format!("{:<11} {}\n", module.name(), module.summary()))),
+            .try_for_each(|module| print(&format!("{:<17} {}\n", module.name(), module.summary()))),
         Command::Show { name, json } => {
             let unknown = |error: ConfigError| Report::new(Exit::Usage, &error).fix(error.fix());
             let module = registry.find(&name).map_err(unknown)?;

@@ -12,6 +12,7 @@ mod exec;
 mod fail;
 mod file;
 mod hosts;
+mod kerberos;
 #[cfg(test)]
 mod login;
 mod multifile;
@@ -177,7 +178,10 @@ const MODULES: &[&dyn Module] = &[
     &exec::Exec,
     &fail::Fail,
     &file::File,
+    &kerberos::Gss,
     &hosts::Hosts,
+    &kerberos::KerberosPassword,
+    &kerberos::KerberosTicket,
     &multifile::Multifile,
     &none::None,
     &password::Password,
