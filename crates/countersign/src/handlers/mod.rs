@@ -6,6 +6,7 @@
 
 mod env;
 mod file;
+mod kerberos;
 mod prompt;
 mod scram;
 mod selection;
@@ -141,6 +142,15 @@ const SWITCH: &str = "challenge-handlers";
 /// first, and a person last.
 const HANDLERS: &[&dyn Handler] =
     &[&uri::Uri, &file::File, &env::Env, &scram::Scram, &ssh_key::SshKey, &prompt::Prompt];
+const HANDLERS: &[&dyn Handler] = &[
+    // One line each, so that a new entry is one line of a change.
+    &uri::Uri,
+    &file::File,
+    &env::Env,
+    &kerberos::Kerberos,
+    &kerberos::Gss,
+    &prompt::Prompt,
+];
 
 #[cfg(test)]
 mod tests {
@@ -150,6 +160,7 @@ mod tests {
     fn the_registry_has_the_order_of_the_manual_and_unique_names() {
         let names: Vec<&str> = HANDLERS.iter().map(|handler| handler.name()).collect();
         assert_eq!(names, ["uri", "file", "env", "scram", "ssh-key", "prompt"]);
+        assert_eq!(names, ["uri", "file", "env", "kerberos", "gss", "prompt"]);
         for name in &names {
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
             assert!(Registry::builtin().find(&name.to_ascii_uppercase()).is_ok());
@@ -193,7 +204,7 @@ mod tests {
             let responders = Registry::builtin().select(list, sources()).unwrap();
             responders.iter().map(|responder| responder.handler).collect()
         };
-        assert_eq!(names("all"), ["file", "prompt"]);
+        assert_eq!(names("all"), ["file", "kerberos", "gss", "prompt"]);
         assert_eq!(names("prompt, file"), ["prompt", "file"]);
         assert_eq!(names("file(filename=three), uri, file"), ["file", "file"]);
     }
