@@ -11,6 +11,7 @@ pub mod certificate;
 pub mod dialogue;
 pub mod gateway;
 pub mod grpc;
+pub mod kdc;
 pub mod modules;
 pub mod net;
 pub mod nginx;

@@ -68,6 +68,12 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/lib/python3/dist-packages/grpc/__init__.py", "python3-grpcio"),
     ("/usr/lib/python3/dist-packages/google/protobuf/__init__.py", "python3-protobuf"),
     ("protoc", "protobuf-compiler"),
+    ("/usr/sbin/krb5kdc", "krb5-kdc"),
+    ("/usr/sbin/kadmin.local", "krb5-admin-server"),
+    ("kinit", "krb5-user"),
+    ("/usr/lib/python3/dist-packages/gssapi/__init__.py", "python3-gssapi"),
+    // What Xpra's client makes its tickets with; its own file has Python's version in its name.
+    ("/usr/share/doc/python3-kerberos/copyright", "python3-kerberos"),
     ("strace", "strace"),
     ("pinentry-tty", "pinentry-tty"),
     ("useradd", "passwd"),
