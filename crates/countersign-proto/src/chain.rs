@@ -224,8 +224,8 @@ pub trait OpenExchange: Send + Sync {
         false
     }
 
-    /// Whether its exchanges ask for [`Ask::Cleartext`] or [`Ask::Token`], so that the wire has to be
-    /// confidential. For warnings at start; the conversation refuses whatever this says (S-33).
+    /// Whether its exchanges ask for [`Ask::Cleartext`], [`Ask::Worded`] or [`Ask::Token`], so that the wire has to
+    /// be confidential. For warnings at start; the conversation refuses whatever this says (S-33).
     fn needs_cleartext(&self) -> bool {
         false
     }
@@ -257,6 +257,9 @@ pub enum Ask {
     Hmac,
     /// The secret itself: a confidential wire only. The exchange is given the cleartext.
     Cleartext,
+    /// The same, with these words for a prompt instead of the link's: 1 KiB at most, which is what clients
+    /// read.
+    Worded(String),
     /// A mechanism of the exchange's own, `name:argument`, with its message in place of a salt
     /// (random bytes if `None`). The exchange is given the response as it came.
     Own {
@@ -282,7 +285,7 @@ pub enum Ask {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Answer {
-    /// The proof, or for [`Ask::Cleartext`] and [`Ask::Token`] the secret itself.
+    /// The proof, or for [`Ask::Cleartext`], [`Ask::Worded`] and [`Ask::Token`] the secret itself.
     pub value: Secret,
     /// The client's salt; empty if it sent none.
     pub client_salt: Vec<u8>,

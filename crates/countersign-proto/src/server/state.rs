@@ -138,7 +138,7 @@ impl Session {
             Verifier::Secret(_) => false,
         };
         let is_last = chain.links().iter().skip(position + 1).all(|link| !link.asks());
-        match self.pose(context, link, cleartext) {
+        match self.pose(context, link, cleartext, None) {
             Ok(challenge) => self.send(challenge.as_last(is_last), Asker::Link, actions),
             Err(refusal) => self.refuse(context, now, refusal),
         }
@@ -156,9 +156,10 @@ impl Session {
         let chain = Arc::clone(self.walk.chain());
         let Next::Link(position) = self.walk.next() else { return State::Closed };
         let Some(link) = chain.links().get(position) else { return State::Closed };
-        let unmasked = matches!(ask, Ask::Cleartext | Ask::Token { .. });
+        let unmasked = matches!(ask, Ask::Cleartext | Ask::Worded(_) | Ask::Token { .. });
         let challenge = match ask {
-            Ask::Hmac | Ask::Cleartext => self.pose(context, link, unmasked),
+            Ask::Hmac | Ask::Cleartext => self.pose(context, link, unmasked, None),
+            Ask::Worded(words) => self.pose(context, link, unmasked, Some(words)),
             Ask::Own { mechanism, message } => self.pose_own(context, link, &[mechanism], message),
             Ask::AnyOf(mechanisms) => self.pose_own(context, link, &mechanisms, None),
             Ask::Token { mechanism, message } => {
@@ -180,8 +181,15 @@ impl Session {
         Err(Refusal::new(Reason::NotConfidential, cause))
     }
 
-    /// A challenge for a proof by HMAC, or for the cleartext where the wire allows it.
-    fn pose(&mut self, context: &mut Context, link: &Link, cleartext: bool) -> Result<Challenge, Refusal> {
+    /// A challenge for a proof by HMAC, or for the cleartext where the wire allows it, in the link's
+    /// words or in an exchange's own.
+    fn pose(
+        &mut self,
+        context: &mut Context,
+        link: &Link,
+        cleartext: bool,
+        words: Option<String>,
+    ) -> Result<Challenge, Refusal> {
         let none = |what| Refusal::new(Reason::NoCommonMechanism, what);
         if cleartext {
             self.in_private()?;
@@ -196,7 +204,8 @@ impl Session {
         let salt_hash = self.offer.strongest_salt_hash();
         let salt_hash = salt_hash.ok_or_else(|| none("the client offers no acceptable salt digest"))?;
         let salt_digest = Mechanism::Hmac(salt_hash).to_string();
-        Ok(Challenge::new(context.salt(), mechanism, salt_digest, self.walk.prompt(link)))
+        let prompt = words.unwrap_or_else(|| self.walk.prompt(link));
+        Ok(Challenge::new(context.salt(), mechanism, salt_digest, prompt))
     }
 
     /// A challenge of the first of these mechanisms, which have messages of their own, that the client

@@ -56,7 +56,7 @@ impl CheckPassword for Cleartext {
     }
 }
 
-/// Asks twice for cleartext: `one`, then `two`.
+/// Asks twice for cleartext: `one`, then `two`, with words of its own.
 struct TwoQuestions;
 
 struct Asked(usize);
@@ -65,6 +65,10 @@ impl OpenExchange for TwoQuestions {
     fn open(&self, _: &Peer, _: &Claim) -> Result<Box<dyn Exchange>, Refusal> {
         Ok(Box::new(Asked(0)))
     }
+
+    fn needs_cleartext(&self) -> bool {
+        true
+    }
 }
 
 impl Exchange for Asked {
@@ -72,7 +76,7 @@ impl Exchange for Asked {
         let Some(answer) = answer else { return Verdict::Ask(Ask::Cleartext) };
         self.0 += 1;
         match (self.0, answer.value.expose()) {
-            (1, b"one") => Verdict::Ask(Ask::Cleartext),
+            (1, b"one") => Verdict::Ask(Ask::Worded("and two?".to_owned())),
             (2, b"two") => Verdict::Pass(None),
             _ => Verdict::Refuse(Refusal::new(Reason::WrongSecret, "no")),
         }
@@ -290,6 +294,19 @@ fn only_a_question_that_no_other_can_follow_is_called_the_last() {
     assert_eq!(is_last(vec![reversed(), facts(true), cleartext("pw")], &["ecila", "pw"]), [false, true]);
     // What an exchange asks next, only it knows.
     assert_eq!(is_last(vec![reversed(), two_questions()], &["ecila", "one", "two"]), [false; 3]);
+}
+
+#[test]
+fn a_question_in_words_of_its_own_counts_for_no_number() {
+    let mut server = Server::new(vec![two_questions(), cleartext("pw")], unix());
+    server.send(hello("alice"));
+    for (prompt, secret) in [("password 1 of 2", "one"), ("and two?", "two")] {
+        let challenge = server.challenge();
+        assert_eq!((challenge.prompt.as_str(), &challenge.mechanism), (prompt, &Mechanism::Xor));
+        server.send(hello("alice").with_response(Some(answer(&challenge, secret))));
+    }
+    assert_eq!(server.challenge().prompt, "password 2 of 2");
+    assert!(two_questions().needs_cleartext() && !reversed().needs_cleartext());
 }
 
 #[test]
