@@ -19,6 +19,7 @@ mod multifile;
 mod none;
 mod password;
 mod peercred;
+mod places;
 mod reject;
 mod scram;
 mod secret_file;

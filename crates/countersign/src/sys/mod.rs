@@ -9,6 +9,7 @@ pub mod detached;
 pub mod environment;
 pub mod files;
 pub mod gssapi;
+pub mod group;
 pub mod inherited;
 pub mod krb5;
 pub mod library;

@@ -2,16 +2,17 @@
 
 use std::{
     io::{self, Read, Write},
-    os::unix::process::{CommandExt, ExitStatusExt},
-    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    os::unix::process::ExitStatusExt,
+    process::{ChildStdout, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, sync_channel},
     thread,
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-
-use crate::{Refusal, Secret, sys::descriptors};
+use crate::{
+    Refusal, Secret,
+    sys::group::{Group, Signal},
+};
 
 /// What a program that ended by itself said.
 #[derive(Debug)]
@@ -49,17 +50,15 @@ pub(super) fn run(
     if input.is_some_and(|input| input.expose().len() >= MOST_INPUT) {
         return Err(Refusal::module_failed("the password is longer than 4 KiB"));
     }
-    command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-    descriptors::keep_only_standard(command);
-    let child = command.spawn().map_err(|error| failed("the program cannot be started", &error))?;
-    let mut group = Group::of(child)?;
-    if let (Some(input), Some(mut pipe)) = (input, group.child.stdin.take()) {
+    let mut group = Group::start(command).map_err(|error| failed("the program cannot be started", &error))?;
+    if let (Some(input), Some(mut pipe)) = (input, group.take_input()) {
         // A program that does not read what it was given may still decide.
         let _ = pipe.write_all(input.expose()).and_then(|()| pipe.write_all(b"\n"));
     }
-    let output = group.child.stdout.take().map(|pipe| read_aside(pipe, place)).transpose()?;
-    let ended = group.watch()?;
+    let output = group.take_output().map(|pipe| read_aside(pipe, place)).transpose()?;
+    let ended = group.watch().map_err(|error| failed("no thread can be started", &error))?;
     if ended.recv_timeout(limit).is_err() {
         group.signal(Signal::TERM);
         let _ = ended.recv_timeout(GRACE);
@@ -81,57 +80,6 @@ pub(super) fn how_it_ended(status: ExitStatus) -> Result<bool, Refusal> {
         (Some(code), _) => Ok(code == 0),
         (None, Some(signal)) => Err(Refusal::module_failed(format!("the program died of signal {signal}"))),
         (None, None) => Err(Refusal::module_failed("the program ended in an unknown way")),
-    }
-}
-
-/// A program that leads its process group. Whatever happens here, the group does not outlive it.
-struct Group {
-    child: Child,
-    id: Pid,
-    status: Option<ExitStatus>,
-}
-
-impl Group {
-    fn of(child: Child) -> Result<Self, Refusal> {
-        match i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-            Some(id) => Ok(Self { child, id, status: None }),
-            None => Err(Refusal::module_failed("the program has no process id")),
-        }
-    }
-
-    /// Tells when the program ends. It is left as a zombie, so its number cannot become another
-    /// group's before the group is killed.
-    fn watch(&self) -> Result<Receiver<()>, Refusal> {
-        let (end, ended) = sync_channel(1);
-        let id = self.id;
-        spawn(move || {
-            let left = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(id), left) {}
-            let _ = end.send(());
-        })?;
-        Ok(ended)
-    }
-
-    fn signal(&self, signal: Signal) {
-        // The number is the group's until its leader is reaped, which `finish` alone does.
-        let _ = kill_process_group(self.id, signal);
-    }
-
-    /// Kills what is left of the group and reaps its leader, once.
-    fn finish(&mut self) -> io::Result<ExitStatus> {
-        if let Some(status) = self.status {
-            return Ok(status);
-        }
-        self.signal(Signal::KILL);
-        let status = self.child.wait()?;
-        self.status = Some(status);
-        Ok(status)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = self.finish();
     }
 }
 
@@ -169,7 +117,7 @@ mod tests {
         time::Instant,
     };
 
-    use rustix::process::test_kill_process;
+    use rustix::process::{Pid, test_kill_process};
 
     use super::*;
 

@@ -8,19 +8,12 @@
 mod child;
 mod command;
 
-use std::{
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{process::Command, time::Duration};
 
 use serde::Deserialize;
 
 use self::{child::Ended, command::CommandLine};
-use super::{Context, Module, OptionSpec, Options};
+use super::{Context, Module, OptionSpec, Options, places::Places};
 use crate::{
     Claim, Identity, Peer, Refusal, Secret, Username, Verifier,
     error::ConfigError,
@@ -84,8 +77,7 @@ struct Program {
     command: CommandLine,
     timeout: Duration,
     dialog_display: Option<String>,
-    running: Arc<AtomicUsize>,
-    most: usize,
+    running: Places,
 }
 
 impl Program {
@@ -100,18 +92,12 @@ impl Program {
         }
         let most = options.number("max-concurrent", 8, 1..=CHECKS_AT_ONCE as u64)?;
         let dialog_display = options.take("display")?.map(|display| display.to_string());
-        Ok(Self {
-            command,
-            timeout,
-            dialog_display,
-            running: Arc::default(),
-            most: usize::try_from(most).unwrap_or(usize::MAX),
-        })
+        Ok(Self { command, timeout, dialog_display, running: Places::new(most) })
     }
 
     /// `None` if the program says no.
     fn run(&self, peer: &Peer, claim: &Claim, password: Option<&Secret>) -> Result<Option<Ended>, Refusal> {
-        let place = self.place()?;
+        let place = self.running.take()?;
         let mut command = Command::new(self.command.program());
         command
             .args(self.command.arguments(peer, claim, self.timeout.as_secs().max(1))?)
@@ -122,15 +108,6 @@ impl Program {
             .current_dir("/");
         let ended = child::run(&mut command, password, self.timeout, place)?;
         Ok(child::how_it_ended(ended.status)?.then_some(ended))
-    }
-
-    /// One of the places for a running program (W22).
-    fn place(&self) -> Result<Place, Refusal> {
-        let place = Place(Arc::clone(&self.running));
-        if self.running.fetch_add(1, Ordering::SeqCst) >= self.most {
-            return Err(Refusal::new(Reason::Busy, "as many programs are running as max-concurrent allows"));
-        }
-        Ok(place)
     }
 }
 
@@ -148,15 +125,6 @@ impl CheckPassword for Program {
         let ended =
             ended.ok_or_else(|| Refusal::new(Reason::WrongSecret, "the program refuses this password"))?;
         stated(&ended.output)
-    }
-}
-
-/// Given back when it is dropped.
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
