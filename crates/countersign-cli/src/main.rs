@@ -24,6 +24,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    if let Some(end) = countersign::modules::run_worker() {
+        return end;
+    }
     let args = args::Args::parse();
     match args.run() {
         Ok(code) => code,

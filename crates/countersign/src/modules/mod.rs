@@ -17,6 +17,7 @@ mod kerberos;
 mod login;
 mod multifile;
 mod none;
+mod pam;
 mod password;
 mod peercred;
 mod places;
@@ -29,6 +30,7 @@ mod ssh_key;
 pub use crate::options::{OptionSpec, Options};
 pub use certificate::NAME as CERTIFICATE;
 pub use context::Context;
+pub use pam::run_worker;
 
 use crate::{
     Username, Verifier,
@@ -185,6 +187,7 @@ const MODULES: &[&dyn Module] = &[
     &kerberos::KerberosTicket,
     &multifile::Multifile,
     &none::None,
+    &pam::Pam,
     &password::Password,
     &peercred::PeerCred,
     &reject::Reject,

@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod clock;
+pub mod descendants;
 pub mod descriptors;
 pub mod detached;
 pub mod environment;
@@ -13,6 +14,7 @@ pub mod group;
 pub mod inherited;
 pub mod krb5;
 pub mod library;
+pub mod pam;
 pub mod peer;
 pub mod resolver;
 pub mod title;

@@ -1,0 +1,220 @@
+//! The process that talks to PAM for one login, seen from the gateway: started, asked, gone in time.
+//!
+//! It is this program again (`docs/decisions/0010-pam-in-a-process-of-its-own.md`). Its standard input is
+//! a socket that nobody else holds, so whichever of the two ends first, the other notices.
+
+use std::{
+    io::{self, Read, Write},
+    net::Shutdown,
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt, process::ExitStatusExt},
+    },
+    path::PathBuf,
+    process::{Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::channel::{self, Task, Word};
+use crate::{ConfigError, Refusal, Secret, modules::places::Place, sys::group::Group};
+
+/// A worker that has not said its last word. Dropped, it is killed with all that it started.
+pub(super) struct Worker {
+    socket: UnixStream,
+    /// Taken when the worker is finished.
+    running: Option<Running>,
+    /// How long it may still work. The time in which the client is asked is not its own.
+    left: Duration,
+}
+
+/// The process and the place it has among those of its link, until it is reaped.
+struct Running {
+    group: Group,
+    _place: Place,
+}
+
+impl Worker {
+    /// Starts a worker on `task`, which it may work on for `limit`. It waits for the answer to its first
+    /// question, which [`Worker::ask`] gives.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(super) fn start(task: &Task, limit: Duration, place: Place) -> Result<Self, Refusal> {
+        let failed = |error: io::Error| failed("the worker cannot be started", &error);
+        let (socket, theirs) = UnixStream::pair().map_err(failed)?;
+        let mut command = command().map_err(failed)?;
+        command
+            .env_clear()
+            .envs([("PATH", PATH), ("LANG", "C.UTF-8")])
+            .current_dir("/")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let group = Group::start(&mut command).map_err(failed)?;
+        // The command holds their end of the socket, whose last holder must be the worker.
+        drop(command);
+        let running = Some(Running { group, _place: place });
+        let mut worker = Self { socket, running, left: limit };
+        worker.in_time(|socket| channel::say(socket, task))?;
+        Ok(worker)
+    }
+
+    /// Gives an answer, and waits for what follows from it.
+    ///
+    /// # Errors
+    /// The worker died, took too long, or says what no worker says.
+    pub(super) fn ask(&mut self, answer: &Secret) -> Result<Word, Refusal> {
+        self.in_time(|socket| {
+            channel::send(socket, answer.expose())?;
+            channel::hear(socket)
+        })
+    }
+
+    /// Does something with the worker's socket while it has time left.
+    fn in_time<T>(&mut self, exchange: impl FnOnce(&mut Timed<'_>) -> io::Result<T>) -> Result<T, Refusal> {
+        let start = Instant::now();
+        let done = exchange(&mut Timed { socket: &self.socket, until: start + self.left });
+        self.left = self.left.saturating_sub(start.elapsed());
+        done.map_err(|error| self.give_up(&error))
+    }
+
+    /// What it means that the worker cannot be talked to. It is gone when this returns.
+    fn give_up(&mut self, error: &io::Error) -> Refusal {
+        let _ = self.socket.shutdown(Shutdown::Both);
+        let ended = self.running.take().and_then(Running::end);
+        match error.kind() {
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+                Refusal::module_failed("PAM did not decide in time")
+            }
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                Refusal::module_failed(format!(
+                    "the worker {}",
+                    ended.map_or_else(|| "is gone".to_owned(), manner)
+                ))
+            }
+            _ => failed("the worker cannot be understood", error),
+        }
+    }
+}
+
+impl Drop for Worker {
+    /// Waiting for its end is for another thread: whoever drops a login may be in a hurry.
+    fn drop(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+        if let Some(running) = self.running.take() {
+            // Where there is no thread to be had, what could not be given to it is dropped here.
+            let _ = thread::Builder::new().name("reaper".into()).spawn(move || running.end());
+        }
+    }
+}
+
+impl Running {
+    /// Waits for the end of a worker whose socket is closed. It kills itself then, and what it started,
+    /// wherever that went; what cannot do even that is killed from here.
+    fn end(mut self) -> Option<ExitStatus> {
+        self.group.ends_within(GRACE);
+        self.group.finish().ok()
+    }
+}
+
+/// A socket up to a moment.
+struct Timed<'a> {
+    socket: &'a UnixStream,
+    until: Instant,
+}
+
+impl Timed<'_> {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        // Zero would mean to wait for ever.
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_read_timeout(self.left()?)?;
+        (&mut &*self.socket).read(bytes)
+    }
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.set_write_timeout(self.left()?)?;
+        (&mut &*self.socket).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether this program can be started as a worker.
+///
+/// # Errors
+/// Its `main` does not say so, or the system hides it.
+pub(super) fn check() -> Result<(), ConfigError> {
+    if !READY.load(Ordering::Relaxed) && !cfg!(test) {
+        let why = "this program is not prepared to be its own worker";
+        let fix = "call countersign::modules::run_worker first in main";
+        return Err(ConfigError::new("module pam", why, fix));
+    }
+    match program() {
+        Ok(program) if program.exists() => Ok(()),
+        _ => {
+            let why = "this program cannot find itself, and has to start itself as a worker";
+            Err(ConfigError::new("module pam", why, "mount /proc"))
+        }
+    }
+}
+
+/// Says that this program's `main` serves workers. A program that did not, and were started again, would
+/// be another daemon instead.
+pub(super) fn is_ready() {
+    READY.store(true, Ordering::Relaxed);
+}
+
+static READY: AtomicBool = AtomicBool::new(false);
+
+/// The one argument that makes this program a worker.
+pub(super) const ARGUMENT: &str = "--pam-worker-of-a-gateway";
+
+#[cfg(not(test))]
+fn command() -> io::Result<Command> {
+    let mut command = Command::new(program()?);
+    command.arg0("countersign-pam").arg(ARGUMENT);
+    Ok(command)
+}
+
+/// Tests have a `main` that is not ours, and a test that is a worker when it is asked.
+#[cfg(test)]
+fn command() -> io::Result<Command> {
+    let mut command = Command::new(program()?);
+    command.arg0("countersign-pam").args(["--exact", "modules::pam::tests::a_test_can_be_a_worker"]);
+    Ok(command)
+}
+
+/// This program, even where another file has taken its name since it was started.
+fn program() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
+}
+
+fn manner(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("died of signal {signal}"),
+        (None, Some(code)) => format!("ended with status {code} and said nothing"),
+        (None, None) => "ended in an unknown way".to_owned(),
+    }
+}
+
+fn failed(what: &str, error: &io::Error) -> Refusal {
+    Refusal::module_failed(format!("{what}: {error}"))
+}
+
+/// How long a worker has to kill all that it started.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What modules of PAM find programs by.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -1,0 +1,117 @@
+//! The processes that descend from this one, wherever they went.
+//!
+//! Called by the worker of the module `pam`: some of PAM's modules start programs in a session of their own,
+//! which a signal to the process group does not reach.
+
+/// From now on, whoever in the line of descent loses its parent becomes a child of this process instead
+/// of init's, so that none is lost sight of.
+///
+/// # Errors
+/// The kernel has no such thing.
+#[cfg(target_os = "linux")]
+pub fn adopt() -> std::io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// Kills every process that descends from this one.
+#[cfg(target_os = "linux")]
+pub fn kill_all() {
+    // Some may be starting others meanwhile, but not for ever: a pass is faster than a fork and an exec.
+    for _ in 0..MOST_PASSES {
+        let family = linux::alive();
+        if family.is_empty() {
+            return;
+        }
+        for process in family {
+            // Between the look and the signal it would have to be reaped, and all other numbers to be
+            // given away, for this to be another's.
+            let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// Only Linux lists its processes to everybody.
+///
+/// # Errors
+/// None.
+#[cfg(not(target_os = "linux"))]
+pub fn adopt() -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Nobody is known.
+#[cfg(not(target_os = "linux"))]
+pub fn kill_all() {}
+
+#[cfg(target_os = "linux")]
+const MOST_PASSES: usize = 100;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::{collections::HashMap, fs};
+
+    use rustix::process::{Pid, getpid};
+
+    /// The descendants of this process that have not ended.
+    pub(super) fn alive() -> Vec<Pid> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let parents: HashMap<i32, i32> = pids.filter_map(|pid| Some((pid, parent_of(pid)?))).collect();
+        let own = getpid().as_raw_nonzero().get();
+        let descends = |pid: &i32| {
+            // No line is longer than the list, however it was read.
+            let line = std::iter::successors(parents.get(pid), |parent| parents.get(parent));
+            line.take(parents.len()).any(|parent| *parent == own)
+        };
+        parents.keys().filter(|pid| descends(pid)).filter_map(|pid| Pid::from_raw(*pid)).collect()
+    }
+
+    /// The parent of a process that has not ended: field 4 of proc_pid_stat(5).
+    fn parent_of(pid: i32) -> Option<i32> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field is the program's name in parentheses and may hold anything.
+        let mut fields = stat.rsplit_once(") ")?.1.split_ascii_whitespace();
+        let state = fields.next()?;
+        let parent = fields.next()?.parse().ok()?;
+        (!matches!(state, "Z" | "X")).then_some(parent)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::{
+        io::Read as _,
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+
+    /// This program is started again, so that no other test's children are killed.
+    #[test]
+    fn who_left_the_session_and_lost_its_parent_is_found() {
+        const AGAIN: &str = "COUNTERSIGN_TEST_DESCENDANTS";
+        if std::env::var_os(AGAIN).is_some() {
+            return kills_its_family();
+        }
+        let test = "sys::descendants::tests::who_left_the_session_and_lost_its_parent_is_found";
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        let again = again.args(["--exact", test]).env(AGAIN, "yes").output().unwrap();
+        let text = String::from_utf8_lossy(&again.stdout);
+        assert!(again.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    fn kills_its_family() {
+        adopt().unwrap();
+        let script =
+            "setsid sh -c 'sleep 600 & exec sleep 600' & setsid sh -c 'sleep 600 & exit' & echo; wait";
+        let mut shell = Command::new("sh");
+        let mut shell = shell.args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        shell.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        while linux::alive().len() < 4 {
+            std::thread::yield_now();
+        }
+        kill_all();
+        assert_eq!(linux::alive(), []);
+        assert!(!shell.wait().unwrap().success());
+    }
+}
