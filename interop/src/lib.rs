@@ -15,6 +15,7 @@ pub mod kdc;
 pub mod modules;
 pub mod net;
 pub mod nginx;
+pub mod pam;
 pub mod postgres;
 pub mod process;
 pub mod rpc;

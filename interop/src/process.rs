@@ -152,6 +152,12 @@ impl Finished {
         format!("{}{}", self.stdout, self.stderr)
     }
 
+    /// Whether the command succeeded.
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
+        self.code == 0
+    }
+
     /// Fails the test unless the exit code is this one.
     #[track_caller]
     pub fn expect_code(self, code: i32) -> Self {

@@ -78,6 +78,10 @@ const NEEDED: &[(&str, &str)] = &[
     ("pinentry-tty", "pinentry-tty"),
     ("useradd", "passwd"),
     ("setpriv", "util-linux"),
+    // Their modules lie in another folder on each architecture, their copyright does not.
+    ("/usr/share/doc/libpam-wrapper/copyright", "libpam-wrapper"),
+    ("/usr/share/doc/libpam-oath/copyright", "libpam-oath"),
+    ("oathtool", "oathtool"),
 ];
 
 /// Installs the packages given as arguments. The policy file is Debian's own way to say that no service is to be

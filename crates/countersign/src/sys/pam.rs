@@ -9,10 +9,12 @@ use std::{
     ffi::{CStr, CString, c_char, c_int, c_uint, c_void},
     fmt,
     marker::PhantomData,
+    mem::ManuallyDrop,
     path::Path,
     ptr::{self, NonNull},
 };
 
+use libloading::os::unix::{RTLD_GLOBAL, RTLD_NOW};
 use serde::{Deserialize, Serialize};
 
 use super::library::{Function, Library};
@@ -43,7 +45,11 @@ impl Pam {
             let why = "it speaks to Linux-PAM, and this system has none";
             return Err(ConfigError::new("module pam", why, "ask for the password with another module"));
         }
-        let library = Library::open("libpam.so.0", "libpam0g")?;
+        let library = Library::open(SONAME, "libpam0g")?;
+        // SAFETY: it is loaded; this lets its modules see its functions, of which some make use without
+        // naming the library, because programs that are linked with it let them.
+        let global = unsafe { libloading::os::unix::Library::open(Some(SONAME), RTLD_NOW | RTLD_GLOBAL) };
+        let _never_unloaded = ManuallyDrop::new(global);
         // SAFETY: each type is the function's in `security/pam_appl.h`.
         unsafe {
             Ok(Self {
@@ -430,6 +436,8 @@ unsafe fn hand_over(answers: &[Option<Secret>], responses: *mut *mut Response) -
     }
     0
 }
+
+const SONAME: &str = "libpam.so.0";
 
 const PAM_USER: c_int = 2;
 const PAM_TTY: c_int = 3;
