@@ -24,6 +24,9 @@
 //! # }
 //! ```
 //!
+//! A chain with `pam` has this program started again for each login, so `main` begins with
+//! [`modules::run_worker`]; no other module needs anything of the kind.
+//!
 //! # Logging in
 //!
 //! ```no_run
