@@ -14,6 +14,7 @@ use countersign_interop::{
     gateway::{Gateway, countersign, example},
     pam::{Services, SystemService, account, matrix},
     process::{Finished, must, run},
+    xpra::{self, Session, exit},
 };
 use nix::sys::signal::Signal;
 
@@ -140,6 +141,33 @@ fn without_root_a_module_with_names_of_its_own_decides() {
     assert!(door.log_in("alice", &["alicepw", "alicepw"]).identity().is_some());
     assert!(door.log_in("alice", &["alicepw", "bobpw"]).is_refused());
     assert!(door.log_in("alice", &["bobpw", "alicepw"]).is_refused());
+}
+
+#[test]
+fn debians_xpra_client_answers_one_question_and_two() {
+    let services = Services::new();
+    let names = services.place().file("names", "alice:alicepw:app\nalice:alicepw:twice\n");
+    let matrix = format!("auth required {} passdb={names}\n", matrix());
+    let one = services.chain("app", &format!("{matrix}{ACCOUNT}"), ",username=alice");
+    let two = services.chain("twice", &format!("{matrix}{matrix}{ACCOUNT}"), ",username=alice");
+    let session = Session::open("behind-pam");
+    let place = Place::new();
+    let (right, wrong) = (place.file("right", "alicepw"), place.file("wrong", "bobpw"));
+    let (front, twice) = (place.text("front"), place.text("twice"));
+    let _gateway = Gateway::start(&[
+        format!("--bind={front},auth={one}"),
+        format!("--bind={twice},auth={two}"),
+        format!("--backend=xpra+unix:{}", session.socket),
+    ]);
+    let log_in = |socket: &str, files: &[&String]| {
+        let handlers: Vec<_> =
+            files.iter().map(|file| format!("--challenge-handlers=file:filename={file}")).collect();
+        xpra::info(&format!("socket://{socket}"), &handlers, &[])
+    };
+    xpra::expect_answer_of(&session, log_in(&front, &[&right]));
+    log_in(&front, &[&wrong]).expect_code(exit::CONNECTION_FAILED);
+    xpra::expect_answer_of(&session, log_in(&twice, &[&right, &right]));
+    log_in(&twice, &[&right, &wrong]).expect_code(exit::CONNECTION_FAILED);
 }
 
 #[test]
