@@ -6,7 +6,7 @@
 use std::{
     io,
     os::{fd::AsFd, unix::net::UnixStream},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use nix::unistd::{getpgrp, getpid};
@@ -31,12 +31,13 @@ use crate::{
 /// There is no gateway, or it is gone.
 pub(super) fn serve() -> io::Result<()> {
     let socket = take_socket()?;
-    end_with(&socket)?;
+    let end = end_with(&socket)?;
     let task: Task = channel::hear(&mut &socket)?;
     let word = find_out(&task, &socket);
-    channel::say(&mut &socket, &word)?;
-    // The end is the gateway's to tell, so that nothing is left of a login whichever way it went.
-    let _ = channel::receive(&mut &socket);
+    // The gateway may be gone, which is for the other thread to see to: ending before it has killed what
+    // was started in this login would leave the rest to nobody.
+    let _ = channel::say(&mut &socket, &word);
+    let _ = end.join();
     Ok(())
 }
 
@@ -55,7 +56,7 @@ fn take_socket() -> io::Result<UnixStream> {
 
 /// Kills this process and all that it started when the other end of `socket` is gone, whatever PAM is
 /// doing then, and lets nobody look into its memory, which holds passwords (S-91).
-fn end_with(socket: &UnixStream) -> io::Result<()> {
+fn end_with(socket: &UnixStream) -> io::Result<JoinHandle<()>> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     #[cfg(target_os = "linux")]
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
@@ -68,7 +69,7 @@ fn end_with(socket: &UnixStream) -> io::Result<()> {
         descendants::kill_all();
         let _ = kill_current_process_group(Signal::KILL);
     };
-    thread::Builder::new().name("end".into()).spawn(watch).map(drop)
+    thread::Builder::new().name("end".into()).spawn(watch)
 }
 
 fn find_out(task: &Task, socket: &UnixStream) -> Word {

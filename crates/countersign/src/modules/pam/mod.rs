@@ -94,8 +94,7 @@ impl Module for Pam {
          Each login has a process of its own for PAM, which is killed with all that it started when timeout is \
          over, the time in which the client is asked not counted; a module of PAM that crashes harms that login \
          alone. At most max-concurrent of them run for a socket; who comes then is refused as busy. The process runs \
-         as the gateway's user: checking other accounts against /etc/shadow needs root, or membership of the group \
-         shadow. PAM sees the client's address (PAM_RHOST), on a local socket the name of who connected \
+         as the gateway's user: checking other accounts than its own against /etc/shadow needs root. PAM sees the client's address (PAM_RHOST), on a local socket the name of who connected \
          (PAM_RUSER), and countersign as the terminal. Its modules' pauses after a failure are left out, because \
          the gateway makes the same one for every refusal, and texts that need no answer go nowhere.\n\n\
          Accounts below min-uid are refused: root and those of the system get in with min-uid=0 only. The identity \

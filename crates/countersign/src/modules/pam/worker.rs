@@ -213,8 +213,8 @@ fn failed(what: &str, error: &io::Error) -> Refusal {
     Refusal::module_failed(format!("{what}: {error}"))
 }
 
-/// How long a worker has to kill all that it started.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long a worker has to kill all that it started: milliseconds are enough, unless the machine is busy.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What modules of PAM find programs by.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
