@@ -9,6 +9,7 @@
 //! | `enrol` | what a client can do to be accepted |
 //! | `owner` | what the owner can do about it |
 //! | `lease` | how sessions learn of it |
+//! | `attempts` | what modules keep in it: guesses, and marks that only rise |
 
 use std::{
     collections::HashMap,
@@ -24,6 +25,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+mod attempts;
 mod enrol;
 mod lease;
 mod owner;

@@ -1,7 +1,7 @@
-//! How many wrong guesses at the passphrase and at invitations are judged (S-27, M4).
+//! How many wrong guesses at the passphrase, at invitations and at one-time codes are judged (S-27, M4).
 //!
-//! Each guess is counted under three keys: where it came from, which certificate it was for, and all
-//! together. A key has a bucket that a guess fills by one and time empties; a full one turns the
+//! Each guess is counted under keys: where it came from, which certificate or account it was for, and all
+//! newcomers together. A key has a bucket that a guess fills by one and time empties; a full one turns the
 //! guess away before it is judged. A guess is counted before it is judged and taken off again if it
 //! was right, so that guesses at the same time count too. The store remembers, so that a restart
 //! gives nobody new guesses.
@@ -14,7 +14,7 @@ use crate::{Peer, transport::tls::Fingerprint};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Guess {
-    /// `uid:1000`, `ip:192.0.2.7`, `net:2001:db8:0:1::/64`, `certificate:HEX`, `all`.
+    /// `uid:1000`, `ip:192.0.2.7`, `net:2001:db8:0:1::/64`, `certificate:HEX`, `account:otp:NAME`, `all`.
     pub key: String,
     /// When its bucket will be empty, in seconds since 1970. It says all: a fuller bucket is empty later.
     pub until: i64,
@@ -83,7 +83,13 @@ impl Guesses {
     }
 }
 
-/// The keys of a guess.
+/// The keys of a guess at something that belongs to an account, `what` being the kind of thing. Not
+/// [`ALL`]: who guesses at accounts shall not close the way in for newcomers.
+pub(super) fn account_keys(peer: &Peer, what: &str, account: &str) -> [String; 2] {
+    [source(peer), format!("{ACCOUNT}{what}:{account}")]
+}
+
+/// The keys of a guess at the passphrase or an invitation.
 pub(super) fn keys(peer: &Peer, certificate: &Fingerprint) -> [String; 3] {
     [source(peer), format!("certificate:{certificate}"), ALL.to_owned()]
 }
@@ -114,6 +120,8 @@ impl Rate {
         match key {
             // Many sources together: no single one can fill this, as its own bucket is smaller.
             ALL => Self { at_once: 100, seconds_each: 1 },
+            // From many sources at one account (RFC 4226 7.3).
+            _ if key.starts_with(ACCOUNT) => Self { at_once: 100, seconds_each: 30 },
             _ => Self { at_once: 5, seconds_each: 30 },
         }
     }
@@ -125,6 +133,8 @@ impl Rate {
 }
 
 const ALL: &str = "all";
+
+const ACCOUNT: &str = "account:";
 
 /// Keys that are remembered (S-24: a bounded number).
 const MOST_KEYS: usize = 65_536;
@@ -162,6 +172,25 @@ mod tests {
         let mut back = Guesses::remembered(guesses.notes(&key()));
         assert_eq!(back.charge(&key(), 0), Err(Duration::from_secs(30)));
         assert!(again.charge(&key(), 0).is_err());
+    }
+
+    #[test]
+    fn s_077_an_account_is_guessed_at_a_hundred_times_then_once_in_thirty_seconds() {
+        let mut guesses = Guesses::default();
+        let from = |host: usize| {
+            let peer =
+                Peer::tcp(format!("192.0.2.{host}:5").parse().unwrap(), "127.0.0.1:1".parse().unwrap());
+            account_keys(&peer, "otp", "alice")
+        };
+        for guess in 0..100 {
+            guesses.charge(&from(guess / 5), 1000).unwrap();
+        }
+        assert_eq!(guesses.charge(&from(99), 1000), Err(Duration::from_secs(30)));
+        guesses.charge(&from(99), 1030).unwrap();
+        assert!(guesses.charge(&from(98), 1031).is_err());
+        let bob = account_keys(&Peer::unix(None), "otp", "bob");
+        guesses.charge(&bob, 1031).unwrap();
+        guesses.charge(&[ALL.to_owned()], 1031).unwrap();
     }
 
     #[test]

@@ -65,6 +65,8 @@ impl SqliteStore {
         let connection = connect(&path).map_err(|error| fault(&path, &error))?;
         let store = Self { connection: Mutex::new(connection), path };
         store.check_form()?;
+        // What came to the tables after the first release is made where it is missing.
+        store.looking(|connection| connection.execute_batch(LATER))?;
         Ok(store)
     }
 
@@ -200,6 +202,11 @@ impl Store for SqliteStore {
         self.looking(|connection| connection.query_row(sql, [fingerprint.0], |row| row.get(0)).optional())
     }
 
+    fn mark(&self, key: &str) -> Result<Option<i64>, TrustError> {
+        let sql = "SELECT height FROM marks WHERE key = ?1";
+        self.looking(|connection| connection.query_row(sql, [key], |row| row.get(0)).optional())
+    }
+
     fn apply(&self, change: &Change<'_>) -> Result<Applied, TrustError> {
         let mut connection = self.connection.lock();
         let mut step = || {
@@ -266,6 +273,11 @@ fn make(step: &Transaction<'_>, change: &Change<'_>) -> Result<Applied, rusqlite
             step.execute(keep, [])?;
             1
         }
+        Change::Raise { key, to } => step.execute(
+            "INSERT INTO marks (key, height) VALUES (?1, ?2) \
+             ON CONFLICT (key) DO UPDATE SET height = excluded.height WHERE height < excluded.height",
+            params![key, to],
+        )?,
         Change::Reset => {
             for table in ["certificates", "documents", "passphrase", "invitations", "guesses"] {
                 step.execute(&format!("DELETE FROM {table}"), [])?;
@@ -408,6 +420,9 @@ CREATE TABLE invitations (
 CREATE TABLE guesses (key TEXT PRIMARY KEY, until INTEGER NOT NULL);
 COMMIT;
 ";
+
+/// Made at every opening, in stores of earlier versions too. It changes nothing that those read.
+const LATER: &str = "CREATE TABLE IF NOT EXISTS marks (key TEXT PRIMARY KEY, height INTEGER NOT NULL) STRICT";
 
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{Username, transport::tls::Fingerprint};
 
-/// Keeps accepted certificates, the passphrase, invitations, and wrong guesses.
+/// Keeps accepted certificates, the passphrase, invitations, wrong guesses, and marks.
 pub trait Store: fmt::Debug + Send + Sync {
     /// How many entries there are, for whoever makes room for them.
     ///
@@ -46,6 +46,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// # Errors
     /// As [`Store::load`].
     fn certificate(&self, fingerprint: &Fingerprint) -> Result<Option<Vec<u8>>, TrustError>;
+
+    /// How high a mark stands: a number under a key that only rises. `None` if it never did.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn mark(&self, key: &str) -> Result<Option<i64>, TrustError>;
 
     /// Makes a change in one durable step.
     ///
@@ -132,7 +138,15 @@ pub enum Change<'a> {
     Seen(&'a [(Fingerprint, i64)]),
     /// Notes wrong guesses, each in place of an older note of the same key.
     Guessed(&'a [Guess]),
-    /// Forgets everything: the first place is free again.
+    /// Raises a mark, if it stands lower than this or nowhere (S-76, S-77).
+    Raise {
+        /// Whose it is: `otp:..`, `key:..`.
+        key: &'a str,
+        /// Where it will stand.
+        to: i64,
+    },
+    /// Forgets everything but the marks: the first place is free again, and what was used up before
+    /// stays used up.
     Reset,
 }
 
@@ -205,6 +219,7 @@ pub(super) mod tests {
         entries_are_kept_as_they_are(open);
         passphrases_and_invitations_are_used_up(open);
         seen_and_guesses_are_notes(open);
+        marks_only_rise(open);
         a_reset_forgets_everything(open);
     }
 
@@ -296,6 +311,28 @@ pub(super) mod tests {
         assert_eq!(contents.guesses, [guess(20)]);
     }
 
+    fn marks_only_rise(open: &dyn Fn() -> Box<dyn Store>) {
+        let store = open();
+        let raise = |store: &dyn Store, key, to| store.apply(&Change::Raise { key, to }).unwrap();
+        assert_eq!(store.mark("otp:a").unwrap(), None);
+        assert_eq!(raise(&*store, "otp:a", 0), Applied::Made, "nothing is lower than zero");
+        assert_eq!(raise(&*store, "otp:a", 0), Applied::Overtaken, "as high is not higher");
+        assert_eq!(raise(&*store, "otp:a", i64::MAX), Applied::Made);
+        assert_eq!(raise(&*store, "otp:b", 7), Applied::Made, "another one's");
+        drop(store);
+        let store = open();
+        assert_eq!(raise(&*store, "otp:b", 7), Applied::Overtaken, "after a restart");
+        assert_eq!(raise(&*store, "otp:b", 6), Applied::Overtaken);
+        assert_eq!(store.mark("otp:a").unwrap(), Some(i64::MAX));
+        assert_eq!(store.mark("otp:b").unwrap(), Some(7));
+        // At one instant: exactly one of many.
+        let made = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| raise(&*store, "otp:b", 8))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert_eq!(made.iter().filter(|applied| **applied == Applied::Made).count(), 1);
+    }
+
     fn a_reset_forgets_everything(open: &dyn Fn() -> Box<dyn Store>) {
         let store = open();
         assert_eq!(store.apply(&Change::Invite(&Invitation::for_tests("22"))).unwrap(), Applied::Made);
@@ -305,6 +342,7 @@ pub(super) mod tests {
         let (entries, contents) = all(&*store);
         assert!(entries.is_empty() && !contents.initialised && contents.passphrase.is_none());
         assert!(contents.invitations.is_empty() && contents.guesses.is_empty());
+        assert_eq!(store.mark("otp:b").unwrap(), Some(8), "a code that was used stays used");
         assert_eq!(store.certificate(&Fingerprint([2; 32])).unwrap(), None);
         assert_eq!(admit(&*store, &entry(3), Admission::First), Applied::Made);
     }

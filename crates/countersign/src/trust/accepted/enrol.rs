@@ -118,21 +118,10 @@ impl TrustStore {
         judge: impl FnOnce() -> Result<Identity, EnrolError>,
     ) -> Result<Identity, EnrolError> {
         let keys = guesses::keys(newcomer.peer(), &newcomer.fingerprint());
-        let charged = self.guesses.lock().charge(&keys, now());
-        charged.map_err(|retry_after| EnrolError::TooMany { retry_after })?;
-        let judged = judge();
-        let notes = {
-            let mut guesses = self.guesses.lock();
-            if !matches!(judged, Err(EnrolError::Wrong | EnrolError::NoPassphrase | EnrolError::Spent)) {
-                guesses.refund(&keys, now());
-            }
-            guesses.notes(&keys)
+        let counts = |error: &EnrolError| {
+            matches!(error, EnrolError::Wrong | EnrolError::NoPassphrase | EnrolError::Spent)
         };
-        // A guess that cannot be remembered over a restart still counts until then.
-        if let Err(error) = self.store.apply(&Change::Guessed(&notes)) {
-            tracing::warn!("a wrong guess is not remembered over a restart: {error}");
-        }
-        judged
+        self.guess(&keys, judge, counts).map_err(|retry_after| EnrolError::TooMany { retry_after })?
     }
 
     /// A certificate that was taken back does not come back by itself: only the owner adds it again.

@@ -316,6 +316,9 @@ fn s_054_an_enrolment_that_cannot_be_kept_is_refused_and_the_next_one_works() {
         fn certificate(&self, fingerprint: &Fingerprint) -> Result<Option<Vec<u8>>, TrustError> {
             self.0.certificate(fingerprint)
         }
+        fn mark(&self, key: &str) -> Result<Option<i64>, TrustError> {
+            self.0.mark(key)
+        }
         fn apply(&self, change: &Change<'_>) -> Result<Applied, TrustError> {
             if self.1.load(Ordering::Relaxed) {
                 return Err(TrustError::Io { path: "state.db".into(), why: "no space left".into() });
