@@ -6,6 +6,7 @@ pub mod hmac;
 pub mod scram;
 pub mod ssh_key;
 pub mod ticket;
+pub mod otp;
 pub mod xor;
 
 /// A mechanism by its wire name. Xpra calls it *digest*.
