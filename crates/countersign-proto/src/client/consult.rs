@@ -126,8 +126,10 @@ impl Consult {
     }
 
     fn ask_secrets(&mut self) -> Result<Option<Response>, Failure> {
+        let question =
+            Question::new(&self.server, self.username.as_ref(), &self.challenge).at(self.number, 0);
         let turns = |responder: &Responder| match &responder.means {
-            Means::Secret(source) => Some(source.turns()),
+            Means::Secret(source) => source.suits(&question).then(|| source.turns()),
             Means::Scram { .. } | Means::Exchange(_) => None,
         };
         while let Some((seat, turn)) = self.bench.call(turns) {
@@ -165,9 +167,13 @@ impl Consult {
             return self.step(seat, exchange);
         }
         let wanted = base_name(&self.challenge.mechanism);
+        let question =
+            Question::new(&self.server, self.username.as_ref(), &self.challenge).at(self.number, 0);
         let turns = |responder: &Responder| match &responder.means {
             _ if !responder.answers(&wanted) => None,
-            Means::Secret(source) | Means::Scram { source, .. } => Some(source.turns()),
+            Means::Secret(source) | Means::Scram { source, .. } => {
+                source.suits(&question).then(|| source.turns())
+            }
             Means::Exchange(_) => Some(1),
         };
         while let Some((seat, turn)) = self.bench.call(turns) {

@@ -87,6 +87,12 @@ pub trait ProvideSecret: Send + Sync {
     /// wants to know rather than see it skipped.
     fn provide(&self, question: &Question<'_>) -> Result<Option<Provided>, Failure>;
 
+    /// Whether this is a question for it, by what the server says. If not, the next one is asked, and this
+    /// one again at a later question.
+    fn suits(&self, _: &Question<'_>) -> bool {
+        true
+    }
+
     /// How many questions it answers on one connection, so that one secret answers one link.
     fn turns(&self) -> usize {
         1
