@@ -76,6 +76,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/share/doc/python3-kerberos/copyright", "python3-kerberos"),
     ("strace", "strace"),
     ("pinentry-tty", "pinentry-tty"),
+    ("oathtool", "oathtool"),
     ("useradd", "passwd"),
     ("setpriv", "util-linux"),
     // Their modules lie in another folder on each architecture, their copyright does not.

@@ -49,6 +49,8 @@ pub struct SocketConfig {
     pub unix: UnixOptions,
     /// Whether its chain asks the trust store.
     pub trusts: bool,
+    /// Whether its chain needs the state directory.
+    pub keeps_state: bool,
     /// What it is called in the scopes of certificates.
     pub trust_place: Place,
     /// Who may be the first client of the gateway here, and until then opens the socket.
@@ -100,6 +102,8 @@ impl SocketConfig {
         let modules = [spec.auth(), draft.switch, &usual].into_iter().find(|modules| !modules.is_empty());
         let modules = modules.unwrap_or_default();
         let trusts = trusts(modules);
+        let keeps = |module: &ModuleSpec| registry.find(module.name()).is_ok_and(|found| found.keeps_state());
+        let keeps_state = trusts || modules.iter().any(keeps);
         if modules.iter().any(|module| module.name() == CERTIFICATE) && accepts == Accepts::Plain {
             return Err(certificate_without_tls(kind));
         }
@@ -129,6 +133,7 @@ impl SocketConfig {
             chain: Arc::new(chain),
             backend: daemon(kind, common.backends.find(backend)?)?,
             trusts,
+            keeps_state,
             trust_place: context.place.clone(),
             first_use,
             protocol,

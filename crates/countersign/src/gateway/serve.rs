@@ -45,8 +45,8 @@ impl Gateway {
     /// # Errors
     /// [`StartError`], by what has to be mended.
     pub async fn open(config: &Config) -> Result<Self, StartError> {
-        let trusts = config.sockets.iter().any(|socket| socket.trusts);
-        let store = if trusts { Some(config.trust.open()?) } else { None };
+        let keeps_state = config.sockets.iter().any(|socket| socket.keeps_state);
+        let store = if keeps_state { Some(config.trust.open()?) } else { None };
         let mut certificates = Certificates::of(config);
         let mut prepared = Vec::new();
         for socket in &config.sockets {
@@ -73,7 +73,7 @@ impl Gateway {
         }
         inherited.finish()?;
         let crowd = Arc::new(Crowd::new(config.limits.max_unauthenticated));
-        let trust = trusts.then(|| config.trust.clone());
+        let trust = keeps_state.then(|| config.trust.clone());
         let control = match (&trust, &config.control) {
             (Some(trust), Some(path)) => {
                 let entrances = certificates.entrances(config, &doors)?;

@@ -7,6 +7,7 @@
 mod env;
 mod file;
 mod kerberos;
+mod otp;
 mod prompt;
 mod scram;
 mod selection;
@@ -149,6 +150,14 @@ const HANDLERS: &[&dyn Handler] = &[
     &env::Env,
     &kerberos::Kerberos,
     &kerberos::Gss,
+/// All builtin handlers, in the order in which they are asked: what knows its question first, so that
+/// no password is spent on it, then what was given for this server, and a person last.
+const HANDLERS: &[&dyn Handler] = &[
+    // One line each, so that a new entry is one line of a change.
+    &otp::Otp,
+    &uri::Uri,
+    &file::File,
+    &env::Env,
     &prompt::Prompt,
 ];
 
@@ -161,6 +170,7 @@ mod tests {
         let names: Vec<&str> = HANDLERS.iter().map(|handler| handler.name()).collect();
         assert_eq!(names, ["uri", "file", "env", "scram", "ssh-key", "prompt"]);
         assert_eq!(names, ["uri", "file", "env", "kerberos", "gss", "prompt"]);
+        assert_eq!(names, ["otp", "uri", "file", "env", "prompt"]);
         for name in &names {
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
             assert!(Registry::builtin().find(&name.to_ascii_uppercase()).is_ok());

@@ -18,6 +18,7 @@ mod login;
 mod multifile;
 mod none;
 mod pam;
+mod otp;
 mod password;
 mod peercred;
 mod places;
@@ -65,6 +66,17 @@ pub trait Module: Sync {
     /// Which name it is given where neither option nor client says otherwise, and whether it looks
     /// at the name at all.
     fn uses_username(&self) -> bool {
+        false
+    }
+
+    /// What a person is asked for where the option `prompt` does not say; `None` for the common words.
+    fn prompt(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether it needs the state directory, which is opened at start then: what it learns at one login
+    /// counts at the next, also after a restart.
+    fn keeps_state(&self) -> bool {
         false
     }
 
@@ -121,6 +133,7 @@ impl Registry {
     pub fn link(&self, mut options: Options, context: &Context) -> Result<Link, ConfigError> {
         let module = self.find(options.module())?;
         let prompt = options.take("prompt")?.map(|prompt| prompt.to_string());
+        let prompt = prompt.or_else(|| module.prompt().map(str::to_owned));
         let account = account(&mut options)?;
         let verifier = module.configure(&mut options, context)?;
         let known: Vec<&str> =
@@ -188,6 +201,7 @@ const MODULES: &[&dyn Module] = &[
     &multifile::Multifile,
     &none::None,
     &pam::Pam,
+    &otp::Otp,
     &password::Password,
     &peercred::PeerCred,
     &reject::Reject,
