@@ -51,6 +51,7 @@
 //! | [`modules`], [`handlers`] | what a chain can check with; where a client's answers come from |
 //! | [`backend`] | opens the daemon's stream for a grant |
 //! | [`users`], [`trust`] | accounts and verifiers; the gateway's own certificate |
+//! | [`keys`] | security keys: what is kept of them, and how one is asked |
 //! | [`transport`], [`sys`] | byte streams and what they prove; the operating system |
 //! | [`proto`] | the rules, without any of this |
 #![deny(unsafe_code)]
@@ -62,6 +63,7 @@ pub mod control;
 pub mod error;
 pub mod gateway;
 pub mod handlers;
+pub mod keys;
 pub mod modules;
 pub mod options;
 pub mod sys;
