@@ -10,10 +10,12 @@
 //! | `assertion` | what is signed at a login, at both ends |
 //! | `authenticator` | what signs, whatever it is made of |
 //! | `software` | a key in a file |
+//! | `device` | a key on USB |
 #![forbid(unsafe_code)]
 
 mod assertion;
 mod authenticator;
+pub mod device;
 mod folder;
 mod public;
 mod software;
