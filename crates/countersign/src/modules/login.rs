@@ -67,7 +67,9 @@ pub(super) fn converse(
 ) -> Login {
     let now = Instant::now();
     let (chain, peer) = (Arc::clone(chain), Arc::new(peer));
-    let offer = Offer::of_client(peer.confidential);
+    let mut offer = Offer::of_client(peer.confidential);
+    // As a client does whose security key is at hand.
+    offer.mechanisms.extend(["u2f", "fido2"].map(str::to_owned));
     let hello = || Hello::new(Claim::named(name).unwrap(), offer.clone());
     let mut server = Conversation::new(chain, peer, Settings::default(), random, now);
     server.handle(now, ClientMessage::Hello(Box::new(hello())));

@@ -10,6 +10,7 @@ mod context;
 mod env;
 mod exec;
 mod fail;
+mod fido2;
 mod file;
 mod hosts;
 mod kerberos;
@@ -25,8 +26,10 @@ mod places;
 mod reject;
 mod scram;
 mod secret_file;
+mod security_key;
 mod sqlite;
 mod ssh_key;
+mod u2f;
 
 pub use crate::options::{OptionSpec, Options};
 pub use certificate::NAME as CERTIFICATE;
@@ -193,6 +196,7 @@ const MODULES: &[&dyn Module] = &[
     &env::Env,
     &exec::Exec,
     &fail::Fail,
+    &fido2::Fido2,
     &file::File,
     &kerberos::Gss,
     &hosts::Hosts,
@@ -208,6 +212,7 @@ const MODULES: &[&dyn Module] = &[
     &scram::Scram,
     &sqlite::Sqlite,
     &ssh_key::SshKey,
+    &u2f::U2f,
 ];
 #[cfg(test)]
 mod tests {
