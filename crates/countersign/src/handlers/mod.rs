@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod env;
+mod fido2;
 mod file;
 mod kerberos;
 mod otp;
@@ -13,6 +14,10 @@ mod scram;
 mod selection;
 mod sources;
 mod ssh_key;
+mod security_key;
+mod selection;
+mod sources;
+mod u2f;
 mod uri;
 
 use std::sync::Arc;
@@ -158,6 +163,8 @@ const HANDLERS: &[&dyn Handler] = &[
     &uri::Uri,
     &file::File,
     &env::Env,
+    &fido2::Fido2,
+    &u2f::U2f,
     &prompt::Prompt,
 ];
 
@@ -171,6 +178,7 @@ mod tests {
         assert_eq!(names, ["uri", "file", "env", "scram", "ssh-key", "prompt"]);
         assert_eq!(names, ["uri", "file", "env", "kerberos", "gss", "prompt"]);
         assert_eq!(names, ["otp", "uri", "file", "env", "prompt"]);
+        assert_eq!(names, ["otp", "uri", "file", "env", "fido2", "u2f", "prompt"]);
         for name in &names {
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
             assert!(Registry::builtin().find(&name.to_ascii_uppercase()).is_ok());
