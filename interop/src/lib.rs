@@ -9,6 +9,7 @@
 pub mod account;
 pub mod certificate;
 pub mod dialogue;
+pub mod fido;
 pub mod gateway;
 pub mod grpc;
 pub mod kdc;

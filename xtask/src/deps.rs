@@ -67,6 +67,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("ssh-keygen", "openssh-client"),
     ("/usr/lib/python3/dist-packages/grpc/__init__.py", "python3-grpcio"),
     ("/usr/lib/python3/dist-packages/google/protobuf/__init__.py", "python3-protobuf"),
+    ("/usr/lib/python3/dist-packages/fido2/__init__.py", "python3-fido2"),
     ("protoc", "protobuf-compiler"),
     ("/usr/sbin/krb5kdc", "krb5-kdc"),
     ("/usr/sbin/kadmin.local", "krb5-admin-server"),

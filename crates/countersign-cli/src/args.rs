@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    authenticate, connect, generate, identity, info, modules, report::Report, serve, settings, trust, tryout,
-    users,
+    authenticate, connect, generate, identity, info, keys, modules, report::Report, serve, settings, trust,
+    tryout, users,
 };
 
 /// Authentication in front of any daemon.
@@ -38,6 +38,7 @@ enum Command {
     Set(settings::SetArgs),
     Trust(trust::TrustArgs),
     Users(users::UsersArgs),
+    Keys(keys::KeysArgs),
     Modules(modules::ModulesArgs),
     Try(tryout::TryArgs),
     #[command(hide = true)]
@@ -58,6 +59,7 @@ impl Args {
             Command::Set(args) => settings::set(&args).map(|()| ExitCode::SUCCESS),
             Command::Trust(args) => trust::run(args).map(|()| ExitCode::SUCCESS),
             Command::Users(args) => users::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Keys(args) => keys::run(args).map(|()| ExitCode::SUCCESS),
             Command::Modules(args) => modules::run(args).map(|()| ExitCode::SUCCESS),
             Command::Try(args) => tryout::run(&args),
             Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),

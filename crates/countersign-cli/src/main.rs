@@ -7,6 +7,7 @@ mod connect;
 mod generate;
 mod identity;
 mod info;
+mod keys;
 mod logging;
 mod login;
 mod modules;
