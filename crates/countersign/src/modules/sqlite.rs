@@ -64,15 +64,7 @@ impl Module for Sqlite {
 
 impl Accounts for Database {
     fn find(&self, name: &Username) -> Result<Vec<Account>, Refusal> {
-        let rows = self.rows(name.as_str()).map_err(|error| Refusal::module_failed(error.to_string()))?;
-        let account = |row| {
-            let row: &crate::users::row::Row = row;
-            // S-68: the name in the database's spelling, which a query may compare without case.
-            let spelled = Username::parse(&row.username)
-                .map_err(|_| Refusal::module_failed("the row's user name is not acceptable"))?;
-            Account::from_row(row, spelled).map_err(Refusal::module_failed)
-        };
-        rows.iter().map(account).collect()
+        Account::from_rows(self.rows(name.as_str()))
     }
 }
 

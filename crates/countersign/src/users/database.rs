@@ -11,6 +11,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags, Statement, types::ValueRef};
 
 use super::{
+    columns::{self, Columns},
     error::{UserError, message},
     row::Row,
 };
@@ -146,52 +147,29 @@ fn prepare<'c>(
     Ok(statement)
 }
 
-/// Runs a query and reads the columns that it has, by name; a password also from the first column.
+/// Runs a query and reads the columns that it has.
 fn read_rows(
     statement: &mut Statement<'_>,
     parameters: impl rusqlite::Params,
 ) -> Result<Vec<Row>, UserError> {
-    let column = |name: &str| statement.column_index(name).ok();
-    let first_is_password = statement.column_name(0).is_ok_and(|name| !COLUMNS.contains(&name));
-    let password = column("password").or_else(|| first_is_password.then_some(0));
-    let [username, uid, gid, displays, env_options, session_options, verifier, disabled, expires] =
-        COLUMNS.map(column);
+    let names: Vec<&str> = statement.column_names().collect();
+    let columns = Columns::of(&names);
     let mut found = Vec::new();
     let mut rows = statement.query(parameters)?;
     while let Some(row) = rows.next()? {
-        let secret = |column: Option<usize>| column.map(|index| row.get_ref(index).map(secret)).transpose();
-        let text = |column: Option<usize>| match column {
-            Some(index) => row.get_ref(index).map(|value| secret_text(value)),
-            None => Ok(String::new()),
-        };
-        found.push(Row {
-            username: text(username)?,
-            password: secret(password)?.flatten(),
-            verifier: secret(verifier)?.flatten(),
-            uid: text(uid)?,
-            gid: text(gid)?,
-            displays: text(displays)?,
-            env_options: text(env_options)?,
-            session_options: text(session_options)?,
-            disabled: !matches!(text(disabled)?.as_str(), "" | "0" | "no" | "false"),
-            expires: expires_at(&text(expires)?),
-        });
+        found.push(columns.row(|index| row.get_ref(index).map(secret))?);
     }
     Ok(found)
 }
 
-/// Fills in the columns that a sessions query gives for the row, by position (`docs/protocol/accounts.md`).
+/// Fills in the columns that a sessions query gives for the row.
 fn add_session(connection: &Connection, query: &str, name: &str, row: &mut Row) -> Result<(), UserError> {
     let mut statement = prepare(connection, "sessions-query", query, 2)?;
     let columns = statement.column_count();
-    let password = row.password.as_ref().map(|password| String::from_utf8_lossy(password.expose()));
-    let mut rows = statement.query((name, password))?;
+    let password = row.password_text();
+    let mut rows = statement.query((name, password.as_deref()))?;
     if let Some(found) = rows.next()? {
-        let targets =
-            [&mut row.uid, &mut row.gid, &mut row.displays, &mut row.env_options, &mut row.session_options];
-        for (index, target) in targets.into_iter().enumerate().take(columns) {
-            *target = secret_text(found.get_ref(index)?);
-        }
+        columns::add_session(row, columns, |index| found.get_ref(index).map(secret))?;
     }
     Ok(())
 }
@@ -207,31 +185,8 @@ fn secret(value: ValueRef<'_>) -> Option<Secret> {
     (!bytes.is_empty()).then(|| Secret::new(bytes))
 }
 
-fn secret_text(value: ValueRef<'_>) -> String {
-    secret(value).map_or_else(String::new, |text| String::from_utf8_lossy(text.expose()).into_owned())
-}
-
-/// An end date that cannot be read has passed: a typing error must not keep an account open.
-fn expires_at(column: &str) -> Option<i64> {
-    let column = column.trim();
-    (!column.is_empty()).then(|| column.parse().unwrap_or(0))
-}
-
 /// How long a look waits for another program's lock (S-73).
 const BUSY: Duration = Duration::from_secs(2);
-
-/// Xpra's columns but the password, then ours.
-const COLUMNS: [&str; 9] = [
-    "username",
-    "uid",
-    "gid",
-    "displays",
-    "env_options",
-    "session_options",
-    "verifier",
-    "disabled",
-    "expires",
-];
 
 const PASSWORD_QUERY: &str = "SELECT * FROM users WHERE username = ?";
 

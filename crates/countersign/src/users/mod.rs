@@ -5,12 +5,14 @@
 //! | `table.rs` | the table: create, add, remove, change, list, check |
 //! | `import.rs` | turning Xpra's tables and files into verifiers |
 //! | `database.rs`, `multifile.rs` | reading accounts from SQLite and from a text file |
+//! | `columns.rs` | which column of a query means what |
 //! | `row.rs` | what the columns of an account mean |
 //! | `verifier.rs`, `argon2id.rs` | a password at rest |
 //! | `source.rs`, `scram.rs` | from accounts to the verifier of a chain |
 #![forbid(unsafe_code)]
 
 pub mod argon2id;
+mod columns;
 pub(crate) mod database;
 mod error;
 mod import;

@@ -5,6 +5,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use zeroize::Zeroizing;
+
 use super::verifier::{Malformed, Secrets};
 use crate::{Identity, Secret, Username, sys::accounts};
 
@@ -34,6 +36,12 @@ impl Row {
             (_, Some(password)) => Secrets::from_password_column(password),
             (_, None) => Ok(Secrets::default()),
         }
+    }
+
+    /// The password column as text, for a query that takes it.
+    pub(super) fn password_text(&self) -> Option<Zeroizing<String>> {
+        let password = self.password.as_ref()?;
+        Some(Zeroizing::new(String::from_utf8_lossy(password.expose()).into_owned()))
     }
 
     /// Whom a secret of this row proves.

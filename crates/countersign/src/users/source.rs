@@ -3,7 +3,7 @@
 //! The modules `sqlite` and `multifile` say where accounts are; these say how a proof by HMAC or a
 //! cleartext password is judged, with the same outside for unknown, closed and wrong (S-26).
 
-use super::{argon2id, row::Row, verifier::Secrets};
+use super::{UserError, argon2id, row::Row, verifier::Secrets};
 use crate::{
     Claim, Identity, Peer, Refusal, Secret, Username, Verifier,
     proto::{
@@ -30,6 +30,21 @@ pub(crate) struct Account {
 }
 
 impl Account {
+    /// What the rows of a name mean, each under the name in the table's spelling, which a query may
+    /// compare without case (S-68).
+    ///
+    /// # Errors
+    /// They could not be read, or one of them cannot be used.
+    pub(crate) fn from_rows(rows: Result<Vec<Row>, UserError>) -> Result<Vec<Self>, Refusal> {
+        let rows = rows.map_err(|error| Refusal::module_failed(error.to_string()))?;
+        let account = |row: &Row| {
+            let spelled = Username::parse(&row.username)
+                .map_err(|_| Refusal::module_failed("the row's user name is not acceptable"))?;
+            Self::from_row(row, spelled).map_err(Refusal::module_failed)
+        };
+        rows.iter().map(account).collect()
+    }
+
     /// What a row of that name means.
     ///
     /// # Errors
