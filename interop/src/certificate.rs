@@ -47,6 +47,16 @@ impl Pair {
     /// A client certificate for `name`, signed by this authority.
     #[must_use]
     pub fn signed_by(authority: &Self, place: &Place, name: &str) -> Self {
+        Self::signed_for(authority, place, name, "clientAuth")
+    }
+
+    /// A server certificate for `name`, signed by this authority.
+    #[must_use]
+    pub fn of_server(authority: &Self, place: &Place, name: &str) -> Self {
+        Self::signed_for(authority, place, name, "serverAuth")
+    }
+
+    fn signed_for(authority: &Self, place: &Place, name: &str, usage: &str) -> Self {
         let pair = Self::at(place, name);
         let (request, extensions) = (place.text(&format!("{name}.csr")), place.text(&format!("{name}.ext")));
         must(
@@ -57,7 +67,7 @@ impl Pair {
         place.file(
             &format!("{name}.ext"),
             format!(
-                "basicConstraints=critical,CA:FALSE\nextendedKeyUsage=clientAuth\nsubjectAltName=DNS:{name}\n"
+                "basicConstraints=critical,CA:FALSE\nextendedKeyUsage={usage}\nsubjectAltName=DNS:{name}\n"
             ),
         );
         must(Command::new("openssl").args(["x509", "-req", "-days", "2", "-in", &request]).args([

@@ -143,6 +143,16 @@ impl Door {
     }
 }
 
+/// A user name as it stands in an address: every byte but letters and digits as `%XX`.
+#[must_use]
+pub fn encoded(user: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    user.bytes().map(byte).collect()
+}
+
 /// The command under test, built beside the running test: `target/debug/countersign`.
 #[must_use]
 pub fn binary() -> PathBuf {

@@ -10,6 +10,7 @@ pub mod account;
 pub mod certificate;
 pub mod dialogue;
 pub mod fido;
+pub mod doors;
 pub mod gateway;
 pub mod grpc;
 pub mod kdc;
@@ -22,6 +23,7 @@ pub mod process;
 pub mod rpc;
 pub mod sasl;
 pub mod ssh;
+pub mod slapd;
 pub mod wire;
 pub mod xpra;
 

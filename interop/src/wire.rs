@@ -195,6 +195,19 @@ pub fn answer(challenge: &Challenge, client_salt: &[u8], secret: &[u8]) -> Vec<u
     }
 }
 
+/// Logs in with our own bytes, by whatever is asked for, and returns what the other end makes of it: a `hello` or a
+/// `disconnect`.
+pub fn log_in(stream: &mut (impl Read + Write), user: &str, secret: &[u8]) -> Received {
+    let salt = *b"thirty-two bytes of client salt!";
+    let caps = with(honest(user), "digest", texts(&["hmac+sha512", "xor"]));
+    send(stream, &hello(caps.clone()));
+    let challenge = read(stream).challenge();
+    let response = answer(&challenge, &salt, secret);
+    let caps = with(without(caps, "challenge"), "challenge_response", response.as_slice().into());
+    send(stream, &hello(with(caps, "challenge_client_salt", Value::from(salt.as_slice()))));
+    read(stream)
+}
+
 /// What the other end sent next.
 #[derive(Debug)]
 pub enum Received {
@@ -207,6 +220,12 @@ pub enum Received {
 }
 
 impl Received {
+    /// Whether it is the answer to a login that was let in.
+    #[must_use]
+    pub fn is_welcome(&self) -> bool {
+        matches!(self, Self::Packet(kind, _) if kind == "hello")
+    }
+
     /// The challenge, if this is one.
     #[must_use]
     pub fn challenge(self) -> Challenge {

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process, time::Duration};
 
 use countersign_interop::{
     Place,
-    gateway::{Gateway, countersign},
+    gateway::{Gateway, countersign, encoded},
     process::{Finished, run},
     xpra::{self, exit},
 };
@@ -100,15 +100,6 @@ fn read(path: &str) -> String {
 fn is_running(pid: &str) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     status.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
-}
-
-/// Every byte but letters and digits as `%XX`.
-fn encoded(user: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    user.bytes().map(byte).collect()
 }
 
 const HOSTILE: &[&str] = &[

@@ -59,6 +59,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("nginx", "nginx-light"),
     ("curl", "curl"),
     ("openssl", "openssl"),
+    ("slapd", "slapd"),
+    ("ldapwhoami", "ldap-utils"),
     ("socat", "socat"),
     ("tcpdmatch", "tcpd"),
     ("python3", "python3"),

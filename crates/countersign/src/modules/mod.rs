@@ -14,6 +14,7 @@ mod fido2;
 mod file;
 mod hosts;
 mod kerberos;
+mod ldap;
 #[cfg(test)]
 mod login;
 mod multifile;
@@ -202,6 +203,7 @@ const MODULES: &[&dyn Module] = &[
     &hosts::Hosts,
     &kerberos::KerberosPassword,
     &kerberos::KerberosTicket,
+    &ldap::Ldap,
     &multifile::Multifile,
     &none::None,
     &pam::Pam,

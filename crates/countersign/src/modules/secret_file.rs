@@ -1,6 +1,11 @@
 //! A file that holds secrets, read again when it changes. For the modules `file` and `multifile`.
 
-use std::{fs::File, io::Read, path::PathBuf, sync::Arc};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
@@ -105,6 +110,27 @@ fn read(file: File) -> std::io::Result<Secret> {
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut content)?;
     Ok(Secret::new(content.as_slice()))
 }
+
+/// The password in a file of one line that only we can read: one that we prove, and never check.
+///
+/// # Errors
+/// What is wrong with the file, and what to do about it.
+pub(super) fn password_in(path: &Path) -> Result<Secret, (String, String)> {
+    let file = files::open_private(path, false).map_err(|fault| (fault.to_string(), fault.fix()))?;
+    let bad = |why: &str| (format!("{}: {why}", path.display()), "write the password into it".to_owned());
+    let mut content = Zeroizing::new(Vec::with_capacity(MOST_LINE + 1));
+    file.take(MOST_LINE as u64).read_to_end(&mut content).map_err(|error| bad(&error.to_string()))?;
+    let line = content.strip_suffix(b"\n").unwrap_or(&content);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let is_text = std::str::from_utf8(line).is_ok_and(|line| !line.contains(['\0', '\n']));
+    if line.is_empty() || content.len() == MOST_LINE || !is_text {
+        return Err(bad("it holds no password of one line"));
+    }
+    Ok(Secret::new(line))
+}
+
+/// The largest file of a password of ours.
+const MOST_LINE: usize = 4096;
 
 /// The largest file in bytes (S-79).
 const MAX_BYTES: usize = 65_536;

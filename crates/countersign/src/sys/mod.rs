@@ -5,6 +5,7 @@
 pub mod accounts;
 pub mod clock;
 pub mod descendants;
+pub mod authorities;
 pub mod descriptors;
 pub mod detached;
 pub mod environment;
@@ -18,3 +19,4 @@ pub mod pam;
 pub mod peer;
 pub mod resolver;
 pub mod title;
+pub mod waiting;
