@@ -85,6 +85,15 @@ pub fn leave_root(command: &mut Command, name: &str, place: &Place) {
     }
 }
 
+/// Makes a file the own of the account that a daemon runs as which refuses to be root; nothing to do for a plain user.
+pub fn give_file(path: &str, name: &str) {
+    if is_root() {
+        let user = User::from_name(name).expect("the user database");
+        let user = user.unwrap_or_else(|| panic!("there is no local account `{name}`: `cargo xtask deps`"));
+        chown(path, Some(user.uid), Some(user.gid)).expect("root gives its file away");
+    }
+}
+
 fn give(place: &Place, uid: Uid, gid: Gid) {
     chown(&place.path(""), Some(uid), Some(gid)).expect("root gives its folder away");
 }

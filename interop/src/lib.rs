@@ -14,6 +14,7 @@ pub mod doors;
 pub mod gateway;
 pub mod grpc;
 pub mod kdc;
+pub mod mariadb;
 pub mod modules;
 pub mod net;
 pub mod nginx;

@@ -2,9 +2,12 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
+use nix::sys::signal::Signal;
+
 use crate::{
     Place,
-    account::leave_root,
+    account::{give_file, leave_root},
+    certificate::Pair,
     net::free_port,
     process::{Daemon, must, program},
 };
@@ -16,18 +19,34 @@ pub struct Postgres {
     pub port: u16,
     /// Its Unix socket.
     pub socket: String,
-    _server: Daemon,
-    _place: Place,
+    settings: Vec<String>,
+    server: Option<Daemon>,
+    place: Place,
 }
 
 impl Postgres {
     /// Makes a cluster and starts a server on it, as the account `postgres` where we are root: it refuses to be root.
     #[must_use]
     pub fn start() -> Self {
+        Self::launch(Place::new(), Vec::new(), None)
+    }
+
+    /// The same with this certificate, and with passwords asked of everybody but `postgres` itself.
+    #[must_use]
+    pub fn guarded(own: &Pair) -> Self {
         let place = Place::new();
-        let bin = programs();
-        let data = place.text("data");
-        let mut initdb = Command::new(bin.join("initdb"));
+        let copy = |name: &str, from: &str| place.file(name, fs::read(from).expect("an own file"));
+        let (cert, key) = (copy("own.pem", &own.cert), copy("own_key.pem", &own.key));
+        [&cert, &key].iter().for_each(|file| give_file(file, "postgres"));
+        let settings =
+            vec!["ssl=on".to_owned(), format!("ssl_cert_file={cert}"), format!("ssl_key_file={key}")];
+        let rules = "local all postgres trust\nhost all postgres 127.0.0.1/32 trust\n\
+                     local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n";
+        Self::launch(place, settings, Some(rules))
+    }
+
+    fn launch(place: Place, settings: Vec<String>, rules: Option<&str>) -> Self {
+        let mut initdb = Command::new(programs().join("initdb"));
         initdb.args([
             "--auth=trust",
             "--username=postgres",
@@ -35,31 +54,51 @@ impl Postgres {
             "--locale=C",
             "--encoding=UTF8",
             "-D",
-            &data,
+            &place.text("data"),
         ]);
         leave_root(&mut initdb, "postgres", &place);
         initdb.current_dir("/");
         must(&mut initdb);
+        if let Some(rules) = rules {
+            fs::write(place.path("data/pg_hba.conf"), rules).expect("a file of the cluster");
+        }
         let port = free_port();
-        let mut command = program(bin.join("postgres").to_str().expect("a UTF-8 path"));
+        let socket = place.text(&format!(".s.PGSQL.{port}"));
+        let mut postgres = Self { port, socket, settings, server: None, place };
+        postgres.resume();
+        postgres
+    }
+
+    /// Starts it again on the same port, after [`Postgres::stop`].
+    pub fn resume(&mut self) {
+        let mut command = program(programs().join("postgres").to_str().expect("a UTF-8 path"));
         command.args([
             "-D",
-            &data,
+            &self.place.text("data"),
             "-p",
-            &port.to_string(),
+            &self.port.to_string(),
             "-k",
-            &place.text(""),
-            "-c",
-            "listen_addresses=127.0.0.1",
+            &self.place.text(""),
         ]);
-        command.args(["-c", "fsync=off", "-c", "shared_buffers=16MB"]).current_dir("/");
-        leave_root(&mut command, "postgres", &place);
+        command.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "shared_buffers=16MB"]);
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
+        leave_root(command.current_dir("/"), "postgres", &self.place);
         let server = Daemon::start(command);
         server.wait_for("accepting connections", |output| {
             output.contains("ready to accept connections").then_some(())
         });
-        let socket = place.text(&format!(".s.PGSQL.{port}"));
-        Self { port, socket, _server: server, _place: place }
+        self.server = Some(server);
+    }
+
+    /// Ends it, its clients' connections included.
+    pub fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            // "Fast" shutdown: TERM would wait for the clients to leave.
+            server.signal(Signal::SIGINT);
+            server.wait();
+        }
     }
 }
 

@@ -54,6 +54,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("xauth", "xauth"),
     ("postgres", "postgresql"),
     ("psql", "postgresql-client"),
+    ("mariadbd", "mariadb-server"),
+    ("mariadb", "mariadb-client"),
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("nginx", "nginx-light"),

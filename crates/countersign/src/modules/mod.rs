@@ -28,6 +28,7 @@ mod reject;
 mod scram;
 mod secret_file;
 mod security_key;
+mod sql;
 mod sqlite;
 mod ssh_key;
 mod u2f;
@@ -212,6 +213,7 @@ const MODULES: &[&dyn Module] = &[
     &peercred::PeerCred,
     &reject::Reject,
     &scram::Scram,
+    &sql::Sql,
     &sqlite::Sqlite,
     &ssh_key::SshKey,
     &u2f::U2f,

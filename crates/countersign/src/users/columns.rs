@@ -19,6 +19,12 @@ impl Columns {
         Self { password, others: OTHERS.map(column) }
     }
 
+    /// Whether the session's columns are there too.
+    pub(super) fn has_uid(&self) -> bool {
+        let [_, uid, ..] = self.others;
+        uid.is_some()
+    }
+
     /// The account in one row, whose values `value` gives by position: NULL and nothing as none.
     ///
     /// # Errors

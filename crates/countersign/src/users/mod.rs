@@ -5,6 +5,7 @@
 //! | `table.rs` | the table: create, add, remove, change, list, check |
 //! | `import.rs` | turning Xpra's tables and files into verifiers |
 //! | `database.rs`, `multifile.rs` | reading accounts from SQLite and from a text file |
+//! | `remote/` | reading accounts from PostgreSQL and MariaDB |
 //! | `columns.rs` | which column of a query means what |
 //! | `row.rs` | what the columns of an account mean |
 //! | `verifier.rs`, `argon2id.rs` | a password at rest |
@@ -17,6 +18,7 @@ pub(crate) mod database;
 mod error;
 mod import;
 pub(crate) mod multifile;
+pub(crate) mod remote;
 pub(crate) mod row;
 pub(crate) mod scram;
 pub(crate) mod source;
