@@ -5,7 +5,7 @@
 //! wrongly; salts, comparison, the rule that cleartext needs a confidential wire, and the cover for
 //! unknown users are written once, in [`crate::server`].
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     challenge::{Challenge, Response},
@@ -185,6 +185,33 @@ pub trait CheckPeer: Send + Sync {
     fn may_block(&self) -> bool {
         true
     }
+
+    /// Follows the login that `check` has just let go on, where its end is the module's business.
+    fn watch(&self, _peer: &Peer, _claim: &Claim) -> Option<Box<dyn Watch>> {
+        None
+    }
+}
+
+/// Follows one login behind a link that passed: a limiter of guesses has to learn what came of it.
+///
+/// All of it is called within the conversation, so nothing here may wait. A watch that is dropped
+/// without [`Watch::ended`] belonged to a connection that was cut before anything was decided.
+pub trait Watch: Send {
+    /// How long the login is held up before the next link is asked.
+    fn hold(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// A response came and is about to be judged by another link.
+    ///
+    /// # Errors
+    /// The refusal, if it may not be: what holds is the moment, not when the login began (S-24).
+    fn judging(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// The login has ended; called once, before the client is told.
+    fn ended(self: Box<Self>, end: Result<&Grant, &Refusal>);
 }
 
 /// Knows the secret of an account.

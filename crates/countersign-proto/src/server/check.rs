@@ -11,7 +11,7 @@ use std::{
 
 use super::state;
 use crate::{
-    chain::{Answer, Ask, Chain, Exchange, Link, LookupSecret, Round, Verdict, Verifier, Walk},
+    chain::{Answer, Ask, Chain, Exchange, Link, LookupSecret, Round, Verdict, Verifier, Walk, Watch},
     error::{Reason, Refusal},
     identity::{Claim, Identity},
     mechanism::{Hash, Mechanism, hmac},
@@ -47,7 +47,7 @@ pub(super) enum Work {
 }
 
 pub(super) enum CheckOutcome {
-    Passed(Option<Identity>),
+    Passed(Option<Identity>, Option<Box<dyn Watch>>),
     Asks(Box<dyn Exchange>, Ask),
     Refused(Refusal),
 }
@@ -99,11 +99,14 @@ impl Check {
             return CheckOutcome::Refused(Refusal::new(Reason::EmptyChain, "no such link"));
         };
         let passed = |result: Result<Option<Identity>, Refusal>| match result {
-            Ok(identity) => CheckOutcome::Passed(identity),
+            Ok(identity) => CheckOutcome::Passed(identity, None),
             Err(refusal) => CheckOutcome::Refused(refusal),
         };
         match (&link.verifier, self.work) {
-            (Verifier::Peer(module), Work::Peer) => passed(module.check(&self.peer, &self.claim)),
+            (Verifier::Peer(module), Work::Peer) => match module.check(&self.peer, &self.claim) {
+                Ok(identity) => CheckOutcome::Passed(identity, module.watch(&self.peer, &self.claim)),
+                Err(refusal) => CheckOutcome::Refused(refusal),
+            },
             (Verifier::Secret(module), Work::Judge(round)) => passed(prove(&**module, &self.claim, &round)),
             (Verifier::Password(module), Work::Judge(round)) => {
                 let password = state::unmask(&round.challenge, &round.response).into_utf8();
@@ -158,7 +161,7 @@ fn match_candidate(
 
 fn step(mut exchange: Box<dyn Exchange>, answer: Option<Answer>) -> CheckOutcome {
     match exchange.step(answer) {
-        Verdict::Pass(identity) => CheckOutcome::Passed(identity),
+        Verdict::Pass(identity) => CheckOutcome::Passed(identity, None),
         Verdict::Ask(ask) => CheckOutcome::Asks(exchange, ask),
         Verdict::Refuse(refusal) => CheckOutcome::Refused(refusal),
     }

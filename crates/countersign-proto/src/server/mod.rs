@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! AwaitHello -> Checking <-> AwaitResponse -> (AwaitThrowaway) -> Closed, with a Grant
-//!      \____________\______________\__________________\________-> Refusing -> Closed
+//!      \        <-> Held   \__________________\________________-> Refusing -> Closed
+//!       \____________\_____________________________________________/
 //! ```
 
 use std::{
@@ -26,7 +27,7 @@ pub use check::{Check, Checked};
 use state::State;
 
 use crate::{
-    chain::{Chain, Grant},
+    chain::{Chain, Grant, Watch},
     challenge::{Challenge, Hello},
     error::{Reason, Refusal},
     peer::Peer,
@@ -47,8 +48,17 @@ pub(crate) struct Context {
     settings: Settings,
     random: Box<dyn Random>,
     tickets: u64,
+    /// Who follows this login until it ends.
+    followers: Vec<Follower>,
     /// When the client last spoke: the pause before a refusal counts from there.
     heard: Instant,
+}
+
+/// A link that passed and follows the login from there.
+pub(crate) struct Follower {
+    /// Its place in the chain, counted from 1, and its module.
+    link: (usize, &'static str),
+    watch: Box<dyn Watch>,
 }
 
 /// How many checks of one link of one socket may run at once; more wait for their turn (S-81).
@@ -129,7 +139,8 @@ impl Conversation {
         now: Instant,
     ) -> Self {
         let deadline = now + settings.handshake_timeout.min(settings.login_timeout);
-        let context = Context { chain, peer, settings, random: Box::new(random), tickets: 0, heard: now };
+        let (random, followers) = (Box::new(random), Vec::new());
+        let context = Context { chain, peer, settings, random, tickets: 0, followers, heard: now };
         Self { state: State::AwaitHello { since: now }, context, actions: VecDeque::new(), deadline }
     }
 
@@ -157,7 +168,7 @@ impl Conversation {
     /// To be called when [`Conversation::poll_timeout`] is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         let deadline = self.deadline;
-        self.advance(|state, _, actions| match state {
+        self.advance(|state, context, actions| match state {
             State::Refusing { refusal, until } if until <= now => {
                 actions.push_back(Action::Refuse(refusal));
                 State::Closed
@@ -169,6 +180,7 @@ impl Conversation {
                 actions.push_back(Action::Refuse(refusal));
                 State::Closed
             }
+            State::Held { session, until } if until <= now => session.proceed(context, now, actions),
             waiting => waiting,
         });
     }
@@ -183,12 +195,13 @@ impl Conversation {
         match &self.state {
             State::Closed => None,
             State::Refusing { until, .. } => Some(*until),
+            State::Held { until, .. } => Some(self.deadline.min(*until)),
             _ => Some(self.deadline),
         }
     }
 
-    /// Whether more bytes of the client may be read. Not while a check runs, a refusal waits, or
-    /// after the end: what a client sends then is never looked at (S-15, W37).
+    /// Whether more bytes of the client may be read. Not while a check runs or the login is held up,
+    /// while a refusal waits, or after the end: what a client sends then is never looked at (S-15, W37).
     pub fn wants_input(&self) -> bool {
         matches!(
             self.state,
@@ -202,6 +215,20 @@ impl Conversation {
         self.state = step(state, &mut self.context, &mut self.actions);
         if let Some(since) = before.filter(|_| self.state.awaits_hello().is_none()) {
             self.deadline = since + self.context.settings.login_timeout;
+        }
+        self.tell_the_end();
+    }
+
+    /// Tells those who follow the login how it ended, as soon as that is decided.
+    fn tell_the_end(&mut self) {
+        let end = match (&self.state, self.actions.back()) {
+            (State::Refusing { refusal, .. }, _) => Err(refusal),
+            (State::Closed, Some(Action::Refuse(refusal))) => Err(refusal),
+            (State::Closed, Some(Action::Accept(grant))) => Ok(grant),
+            _ => return,
+        };
+        for follower in self.context.followers.drain(..) {
+            follower.watch.ended(end);
         }
     }
 }
@@ -217,6 +244,13 @@ impl Context {
     fn ticket(&mut self) -> u64 {
         self.tickets += 1;
         self.tickets
+    }
+
+    /// Whether a response may be judged, by those who follow the login.
+    fn may_judge(&mut self) -> Result<(), Refusal> {
+        self.followers.iter_mut().try_for_each(|Follower { link: (index, module), watch }| {
+            watch.judging().map_err(|refusal| refusal.at(*index, module))
+        })
     }
 
     /// The state that refuses after the pause. It counts from what the client said and not from now:

@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, fmt, sync::Arc, time::Instant};
 
 use super::{
-    Action, ClientMessage, Context,
+    Action, ClientMessage, Context, Follower,
     check::{Check, CheckOutcome, Checked, Work},
 };
 use crate::{
@@ -22,6 +22,8 @@ pub(super) enum State {
     AwaitHello { since: Instant },
     /// A check that runs elsewhere.
     Checking { session: Session, ticket: u64, mechanism: Option<Mechanism> },
+    /// The moment until which a link that passed holds the login up.
+    Held { session: Session, until: Instant },
     /// The response to a challenge.
     AwaitResponse { session: Session, challenge: Challenge, asker: Asker },
     /// Any answer to a challenge that was only sent because the client insists on one.
@@ -77,7 +79,7 @@ impl State {
             (Self::AwaitHello { .. }, ClientMessage::Hello(hello)) => {
                 Session::new(context, *hello).proceed(context, now, actions)
             }
-            (Self::Checking { .. }, ClientMessage::Hello(_)) => {
+            (Self::Checking { .. } | Self::Held { .. }, ClientMessage::Hello(_)) => {
                 end(Refusal::new(Reason::Malformed, "a hello while none was due"), actions)
             }
             (Self::AwaitResponse { session, challenge, asker }, ClientMessage::Hello(hello)) => match session
@@ -107,10 +109,13 @@ impl State {
             return Self::Checking { session, ticket, mechanism };
         }
         match done.outcome {
-            CheckOutcome::Passed(identity) => match session.walk.pass(identity, mechanism) {
-                Ok(()) => session.proceed(context, now, actions),
-                Err(refusal) => session.refuse(context, now, refusal),
-            },
+            CheckOutcome::Passed(identity, watch) => {
+                let follower = session.due().zip(watch).map(|(link, watch)| Follower { link, watch });
+                match session.walk.pass(identity, mechanism) {
+                    Ok(()) => session.follow(context, now, follower, actions),
+                    Err(refusal) => session.refuse(context, now, refusal),
+                }
+            }
             CheckOutcome::Asks(exchange, ask) => session.ask(context, now, exchange, ask, actions),
             CheckOutcome::Refused(refusal) => session.refuse(context, now, refusal),
         }
@@ -123,8 +128,31 @@ impl Session {
         Self { walk, offer: hello.offer, insists: hello.expects_challenge, challenged: false }
     }
 
+    /// The link that is due, counted from 1, and its module.
+    fn due(&self) -> Option<(usize, &'static str)> {
+        let Next::Link(position) = self.walk.next() else { return None };
+        self.walk.chain().links().get(position).map(|link| (position + 1, link.module))
+    }
+
+    /// Goes on behind a link that passed, at once or when the one that follows the login lets it.
+    fn follow(
+        self,
+        context: &mut Context,
+        now: Instant,
+        follower: Option<Follower>,
+        actions: &mut Actions,
+    ) -> State {
+        let Some(follower) = follower else { return self.proceed(context, now, actions) };
+        let hold = follower.watch.hold();
+        context.followers.push(follower);
+        match hold.is_zero() {
+            true => self.proceed(context, now, actions),
+            false => State::Held { session: self, until: now + hold },
+        }
+    }
+
     /// Does what the chain's next link needs, or ends.
-    fn proceed(mut self, context: &mut Context, now: Instant, actions: &mut Actions) -> State {
+    pub(super) fn proceed(mut self, context: &mut Context, now: Instant, actions: &mut Actions) -> State {
         let chain = Arc::clone(self.walk.chain());
         let position = match self.walk.next() {
             Next::Link(position) => position,
@@ -265,6 +293,9 @@ impl Session {
         asker: Asker,
         actions: &mut Actions,
     ) -> State {
+        if let Err(refusal) = context.may_judge() {
+            return self.refuse(context, now, refusal);
+        }
         let mechanism = Some(round.challenge.mechanism.recorded());
         let work = match asker {
             Asker::Link => Work::Judge(round),
@@ -306,12 +337,9 @@ impl Session {
 
     /// Refuses, marked with the link that is due.
     fn refuse(self, context: &mut Context, now: Instant, refusal: Refusal) -> State {
-        let refusal = match self.walk.next() {
-            Next::Link(position) => match self.walk.chain().links().get(position) {
-                Some(link) => refusal.at(position + 1, link.module),
-                None => refusal,
-            },
-            Next::Done(_) => refusal,
+        let refusal = match self.due() {
+            Some((index, module)) => refusal.at(index, module),
+            None => refusal,
         };
         context.refuse(now, refusal)
     }
@@ -322,6 +350,7 @@ impl fmt::Debug for State {
         f.write_str(match self {
             Self::AwaitHello { .. } => "AwaitHello",
             Self::Checking { .. } => "Checking",
+            Self::Held { .. } => "Held",
             Self::AwaitResponse { .. } => "AwaitResponse",
             Self::AwaitThrowaway { .. } => "AwaitThrowaway",
             Self::Refusing { .. } => "Refusing",

@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod time;
+mod watch;
 
 /// Names whom the client claims, if the flag says pass.
 struct Facts(bool);

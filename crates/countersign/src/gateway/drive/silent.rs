@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
+use tokio::time::sleep_until;
+
 use super::{Acceptor, Admitted, Speech, Turned};
 use crate::{
     Grant, Peer, Refusal,
@@ -42,7 +44,13 @@ pub(super) async fn judge(acceptor: &Acceptor, peer: &Arc<Peer>, start: Instant)
             Some(Action::Challenge(_)) => {
                 return Err(Refusal::new(Reason::NoCommonMechanism, "the chain asks on a silent wire"));
             }
-            None => conversation.handle_timeout(Instant::now()),
+            None => {
+                // A link may hold the login up; whatever else is due is due now.
+                if let Some(due) = conversation.poll_timeout() {
+                    sleep_until(due.into()).await;
+                }
+                conversation.handle_timeout(Instant::now());
+            }
         }
     }
 }
