@@ -18,12 +18,14 @@ mod ldap;
 #[cfg(test)]
 mod login;
 mod multifile;
+mod network;
 mod none;
 mod pam;
 mod otp;
 mod password;
 mod peercred;
 mod places;
+mod ratelimit;
 mod reject;
 mod scram;
 mod secret_file;
@@ -211,6 +213,7 @@ const MODULES: &[&dyn Module] = &[
     &otp::Otp,
     &password::Password,
     &peercred::PeerCred,
+    &ratelimit::RateLimit,
     &reject::Reject,
     &scram::Scram,
     &sql::Sql,
