@@ -55,10 +55,32 @@ impl Chain {
         self.links.iter().any(binds)
     }
 
+    /// The capabilities of a hello that links look at.
+    pub fn capabilities(&self) -> impl Iterator<Item = Wanted<'_>> {
+        self.links.iter().flat_map(|link| {
+            let (names, credential) = match &link.verifier {
+                Verifier::Peer(check) => (check.reads(), false),
+                Verifier::Exchange(own) => (own.takes(), true),
+                Verifier::Secret(_) | Verifier::Password(_) => (&[][..], false),
+            };
+            names.iter().map(move |name| Wanted { name, credential })
+        })
+    }
+
     /// How many links ask the client for something.
     fn asking(&self) -> usize {
         self.links.iter().filter(|link| link.asks()).count()
     }
+}
+
+/// A capability of a hello that a link looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Wanted<'a> {
+    /// Its name; dots are part of it.
+    pub name: &'a str,
+    /// It proves something by being known, so nothing behind the gateway may see it.
+    pub credential: bool,
 }
 
 /// One configured module in a chain.
@@ -186,6 +208,11 @@ pub trait CheckPeer: Send + Sync {
         true
     }
 
+    /// The capabilities of the hello that `check` looks at in the claim.
+    fn reads(&self) -> &[String] {
+        &[]
+    }
+
     /// Follows the login that `check` has just let go on, where its end is the module's business.
     fn watch(&self, _peer: &Peer, _claim: &Claim) -> Option<Box<dyn Watch>> {
         None
@@ -244,6 +271,11 @@ pub trait OpenExchange: Send + Sync {
     /// # Errors
     /// A refusal before anything is asked.
     fn open(&self, peer: &Peer, claim: &Claim) -> Result<Box<dyn Exchange>, Refusal>;
+
+    /// The capabilities of the hello that are credentials of its own, in the claim.
+    fn takes(&self) -> &[String] {
+        &[]
+    }
 
     /// Whether its exchanges compare [`Peer::channel_binding`] (S-35), which is worked out for those
     /// that do.

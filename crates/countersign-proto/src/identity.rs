@@ -1,10 +1,13 @@
 //! Who somebody says to be ([`Claim`]) and who somebody is ([`Identity`]).
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-use crate::error::{Reason, Refusal};
+use crate::{
+    error::{Reason, Refusal},
+    secret::Secret,
+};
 
 /// A user name that a module may see: NFC, 1 to 255 bytes, no NUL or other control character, no
 /// `/`, no leading `-` or `.` (S-69).
@@ -69,6 +72,8 @@ pub struct Claim {
     pub display: Option<String>,
     /// See [`Claim::display`].
     pub session: Option<String>,
+    /// What else it says, as far as a link of the chain wants to know.
+    pub capabilities: Capabilities,
 }
 
 impl Claim {
@@ -94,7 +99,14 @@ impl Claim {
         self
     }
 
-    /// Whether `later` is the same claim, seen again in a later hello (S-16).
+    /// The same claim with one more capability of the hello. A name is given once.
+    #[must_use]
+    pub fn saying(mut self, name: impl Into<String>, text: Secret) -> Self {
+        self.capabilities.0.push((name.into(), Arc::new(text)));
+        self
+    }
+
+    /// Whether `later` is the same claim, seen again in a later hello (S-16, W31).
     ///
     /// The first hello of a client that expects a challenge is a short one, so a display or
     /// session may appear later; one that was named may not change.
@@ -103,6 +115,43 @@ impl Claim {
         self.username == later.username
             && kept(&self.display, &later.display)
             && kept(&self.session, &later.session)
+            && self.capabilities.are_kept_by(&later.capabilities)
+    }
+}
+
+/// Texts of a hello by name, those alone that a link of the chain reads. Some are credentials, so
+/// none is printed, and they are compared as secrets are.
+#[derive(Clone, Default)]
+pub struct Capabilities(Vec<(String, Arc<Secret>)>);
+
+impl Capabilities {
+    /// The longest text in bytes that is looked at.
+    pub const MAX_BYTES: usize = 4096;
+
+    /// The text of that name, if the client says it.
+    pub fn find(&self, name: &str) -> Option<&Secret> {
+        self.0.iter().find_map(|(known, text)| (known == name).then_some(&**text))
+    }
+
+    fn are_kept_by(&self, later: &Self) -> bool {
+        let same = |(name, text): &(String, Arc<Secret>)| {
+            later.find(name).is_some_and(|later| later.matches(text.expose()))
+        };
+        self.0.iter().all(same)
+    }
+}
+
+impl PartialEq for Capabilities {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len() && self.are_kept_by(other)
+    }
+}
+
+impl Eq for Capabilities {}
+
+impl fmt::Debug for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }
 
@@ -204,5 +253,9 @@ mod tests {
         assert!(!with_display.is_kept_by(&first));
         assert!(!first.is_kept_by(&Claim::named("bob").unwrap()));
         assert!(!first.is_kept_by(&Claim::anonymous()));
+        let said = |text: &str| first.clone().saying("token", Secret::new(text));
+        assert!(said("a").is_kept_by(&said("a")) && first.is_kept_by(&said("a")));
+        assert!(!said("a").is_kept_by(&said("b")) && !said("a").is_kept_by(&first));
+        assert!(!format!("{:?}", said("hunter2")).contains("hunter2"));
     }
 }

@@ -1,11 +1,12 @@
 //! The messages of a login, both ways: S-13, S-14, and what a hello may carry on to a backend.
 
-use countersign_proto::Secret;
+use countersign_proto::chain::{CheckPeer, Exchange, OpenExchange};
 use countersign_proto::challenge::Response;
 use countersign_proto::wire::xpra::{
     Caps, Challenge, ClientHello, Decoder, Disconnect, Encoder, Fault, Hello, Kind, Limits, Packet,
     ServerHello, Value, WireError,
 };
+use countersign_proto::{Chain, Claim, Identity, Link, Peer, Refusal, Secret, Verifier};
 
 use crate::vectors::{bytes, load};
 
@@ -191,6 +192,61 @@ fn a_forwarded_hello_keeps_everything_but_credentials_command_line_and_aliases()
             assert!(names.len() < entries.len());
         }
     }
+}
+
+#[test]
+fn what_a_chain_takes_from_a_hello_as_a_credential_is_not_forwarded_in_any_form() {
+    let links = [("oauth.token", true), ("front-door", false)];
+    let token = |text: &str| Value::Dict(vec![("token".into(), text.into()), ("kind".into(), "kept".into())]);
+    let said = |entries: Vec<(Value, Value)>| {
+        let packet = Packet::new(Encoder::Rencodeplus, Kind::Hello, vec![Value::Dict(entries)]);
+        let mut hello = Hello::read(packet).unwrap();
+        let chain = chain_that_reads(links);
+        let said: Vec<_> = chain.capabilities().map(|wanted| hello.said(wanted)).collect();
+        let forwarded = hello.forwarded(Encoder::Rencodeplus).encode().unwrap();
+        (said, String::from_utf8_lossy(&forwarded).into_owned())
+    };
+    let (both, forwarded) = said(vec![
+        ("oauth.token".into(), "flat".into()),
+        ("oauth".into(), token("nested")),
+        ("front-door".into(), Value::Int(7)),
+    ]);
+    let [Some(credential), Some(fact)] = &both[..] else { panic!("{both:?}") };
+    assert!(credential.matches(b"flat") && fact.matches(b"7"));
+    assert!(!forwarded.contains("flat") && !forwarded.contains("nested"), "{forwarded}");
+    assert!(forwarded.contains("kept") && forwarded.contains("front-door"), "{forwarded}");
+    let (odd, forwarded) = said(vec![("oauth.token".into(), Value::List(vec!["hidden".into()]))]);
+    assert!(odd.iter().all(Option::is_none) && !forwarded.contains("hidden"));
+    let (long, _) = said(vec![("front-door".into(), Value::from("x".repeat(4096).as_str()))]);
+    assert!(long[1].is_some());
+    let (long, _) = said(vec![("oauth.token".into(), Value::from("x".repeat(4097).as_str()))]);
+    assert!(long[0].is_none(), "longer than 4 KiB");
+}
+
+/// A chain whose links look at these capabilities, as credentials or as facts.
+fn chain_that_reads(names: [(&str, bool); 2]) -> Chain {
+    struct Reads([String; 1]);
+    impl CheckPeer for Reads {
+        fn check(&self, _: &Peer, _: &Claim) -> Result<Option<Identity>, Refusal> {
+            Ok(None)
+        }
+        fn reads(&self) -> &[String] {
+            &self.0
+        }
+    }
+    impl OpenExchange for Reads {
+        fn open(&self, _: &Peer, _: &Claim) -> Result<Box<dyn Exchange>, Refusal> {
+            Err(Refusal::unknown_user())
+        }
+        fn takes(&self) -> &[String] {
+            &self.0
+        }
+    }
+    let link = |(name, credential): (&str, bool)| {
+        let reads = Box::new(Reads([name.to_owned()]));
+        Link::new("reads", if credential { Verifier::Exchange(reads) } else { Verifier::Peer(reads) })
+    };
+    Chain::new(names.map(link).into()).unwrap()
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod allow;
+mod capability;
 mod certificate;
 mod context;
 mod env;
@@ -196,6 +197,7 @@ pub const COMMON_OPTIONS: &[OptionSpec] = &[
 const MODULES: &[&dyn Module] = &[
     // One line each, so that a new entry is one line of a change.
     &allow::Allow,
+    &capability::Capability,
     &certificate::Certificate,
     &env::Env,
     &exec::Exec,

@@ -1,6 +1,7 @@
 //! The dictionary of a hello, read by name, type and size (S-13).
 
 use super::{Encoder, Fault, Kind, Packet, Value, WireError};
+use crate::Secret;
 
 /// The capabilities in a `hello` or `challenge`.
 ///
@@ -109,6 +110,21 @@ impl Caps {
         if bytes.len() > most { Err(WireError::Field(name, Fault::Size)) } else { Ok(Some(bytes)) }
     }
 
+    /// A text, or a number as text, of at most `most` bytes; nothing stands in for another type.
+    pub(super) fn scalar_text(&self, name: &str, most: usize) -> Option<Secret> {
+        self.find(name).and_then(|value| scalar_text(value, most))
+    }
+
+    /// The same, taken out of the dictionary, wherever it is and whatever its type.
+    pub(super) fn take_text(&mut self, name: &str, most: usize) -> Option<Secret> {
+        let mut first = None;
+        // However often it is said, in either form: nothing of it stays.
+        while let Some(value) = take(&mut self.0, name) {
+            first = first.or_else(|| scalar_text(&value, most));
+        }
+        first
+    }
+
     /// Drops the entries whose name is unwanted.
     pub(super) fn drop_named(&mut self, unwanted: impl Fn(&[u8]) -> bool) {
         self.0.retain(|(key, _)| !key.as_bytes().is_some_and(&unwanted));
@@ -138,6 +154,26 @@ pub(super) fn bounded_text(name: &'static str, value: &Value, most: usize) -> Re
         return Err(WireError::Field(name, Fault::Size));
     }
     value.to_text().ok_or(WireError::Field(name, Fault::Type))
+}
+
+fn scalar_text(value: &Value, most: usize) -> Option<Secret> {
+    let text = match value.as_int() {
+        Some(number) => number.to_string().into_bytes(),
+        None => value.as_bytes()?.to_vec(),
+    };
+    (text.len() <= most).then(|| Secret::new(text))
+}
+
+/// As [`find`], and the entry is gone.
+fn take(entries: &mut Vec<(Value, Value)>, name: &str) -> Option<Value> {
+    if let Some(at) = entries.iter().position(|(key, _)| key.is_named(name)) {
+        return Some(entries.remove(at).1);
+    }
+    let (head, rest) = name.split_once('.')?;
+    entries.iter_mut().find_map(|(key, value)| match value {
+        Value::Dict(inner) if key.is_named(head) => take(inner, rest),
+        _ => None,
+    })
 }
 
 /// The recursion is as deep as `name` has dots, and names are ours.

@@ -1,8 +1,7 @@
 //! The client's `hello`: read by the gateway, written by our client, passed on to a backend without credentials.
 
 use super::{Caps, Encoder, Fault, Kind, Packet, Value, WireError};
-use crate::Secret;
-use crate::challenge::Response;
+use crate::{Secret, chain::Wanted, challenge::Response, identity::Capabilities};
 
 /// What a client says of itself, each field checked for type and size (S-13). Nothing in it is verified.
 #[derive(Debug)]
@@ -96,6 +95,15 @@ impl Hello {
     #[must_use]
     pub fn caps(&self) -> &Caps {
         &self.caps
+    }
+
+    /// What it says under this name, if that is a text of at most 4 KiB or a number. A credential is
+    /// taken out, so that nothing behind this point can pass it on.
+    pub fn said(&mut self, wanted: Wanted<'_>) -> Option<Secret> {
+        match wanted.credential {
+            true => self.caps.take_text(wanted.name, Capabilities::MAX_BYTES),
+            false => self.caps.scalar_text(wanted.name, Capabilities::MAX_BYTES),
+        }
     }
 
     /// The `hello` for a backend: everything of the client's but its credentials, `argv` (legacy clients put their

@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{Acceptor, Admitted, FAREWELL, Patience, Speech, Turned};
 use crate::{
-    Claim, Peer, Refusal,
+    Chain, Claim, Peer, Refusal,
     proto::{
         challenge::{self, Offer},
         error::Reason,
@@ -186,7 +186,7 @@ impl Login<'_> {
             part(&mut self.stream, &packet_bytes(&answer)).await;
             return Some(ClientMessage::Closed);
         }
-        let message = read_hello(&mut hello);
+        let message = read_hello(&mut hello, &self.acceptor.chain);
         self.hello = Some(hello);
         Some(message)
     }
@@ -243,12 +243,15 @@ pub(super) async fn refuse_unread(stream: &mut Stream) {
     part(stream, &plain_text("protocol error")).await;
 }
 
-/// The hello as the conversation sees it. The response is taken out of `hello`.
-fn read_hello(hello: &mut Hello) -> ClientMessage {
+/// The hello as the conversation sees it. The response and other credentials are taken out of `hello`.
+fn read_hello(hello: &mut Hello, chain: &Chain) -> ClientMessage {
+    let said: Vec<_> =
+        chain.capabilities().filter_map(|wanted| Some((wanted.name, hello.said(wanted)?))).collect();
     let claim = match Claim::named(hello.username.as_deref().unwrap_or_default()) {
         Ok(claim) => claim.asking_for(hello.display.clone(), hello.session_name.clone()),
         Err(refusal) => return ClientMessage::Unacceptable(refusal),
     };
+    let claim = said.into_iter().fold(claim, |claim, (name, text)| claim.saying(name, text));
     let offer = Offer::new(hello.digests.clone(), hello.salt_digests.clone());
     let response = hello.response.take();
     let hello = challenge::Hello::new(claim, offer).expecting_challenge(hello.expects_challenge);
