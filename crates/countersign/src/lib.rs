@@ -65,6 +65,7 @@ pub mod gateway;
 pub mod handlers;
 pub mod keys;
 pub mod modules;
+mod oauth;
 pub mod options;
 pub mod sys;
 pub mod transport;

@@ -72,6 +72,10 @@ impl fmt::Display for Mechanism {
     }
 }
 
+/// A mechanism of our two ends: the response is a bearer token (RFC 6750) as it is, so the wire must be
+/// confidential; the message means nothing.
+pub const OAUTH: &str = "oauth";
+
 /// The hash functions that may be used under HMAC: SHA-2 (FIPS 180-4). MD5 and SHA-1 never (S-29).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "a new hash must be weighed wherever one is chosen")]

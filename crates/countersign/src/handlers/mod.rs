@@ -9,6 +9,7 @@ mod fido2;
 mod file;
 mod kerberos;
 mod otp;
+mod oauth;
 mod prompt;
 mod scram;
 mod selection;
@@ -34,6 +35,11 @@ use crate::{
 pub trait Handler: Sync {
     /// The name to write in `--challenge-handlers=NAME`, in lower case.
     fn name(&self) -> &'static str;
+
+    /// Other names that are read for it.
+    fn aliases(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Where it finds its answer, in one line without a full stop.
     fn summary(&self) -> &'static str;
@@ -86,13 +92,14 @@ impl Registry {
         self.handlers.iter().copied()
     }
 
-    /// The handler of that name. Case and the choice between `-` and `_` do not matter.
+    /// The handler of that name or alias. Case and the choice between `-` and `_` do not matter.
     ///
     /// # Errors
     /// There is none; the error names the nearest one.
     pub fn find(&self, name: &str) -> Result<&'static dyn Handler, ConfigError> {
         let wanted = name.trim().to_ascii_lowercase().replace('_', "-");
-        self.handlers.iter().find(|handler| handler.name() == wanted).copied().ok_or_else(|| {
+        let is = |handler: &&&dyn Handler| handler.name() == wanted || handler.aliases().contains(&&*wanted);
+        self.handlers.iter().find(is).copied().ok_or_else(|| {
             let names: Vec<&str> = self.handlers.iter().map(|handler| handler.name()).collect();
             ConfigError::unknown(SWITCH, &wanted, names)
         })
@@ -167,6 +174,7 @@ const HANDLERS: &[&dyn Handler] = &[
     &u2f::U2f,
     &prompt::Prompt,
 ];
+    &[&uri::Uri, &file::File, &env::Env, &scram::Scram, &ssh_key::SshKey, &oauth::OAuth, &prompt::Prompt];
 
 #[cfg(test)]
 mod tests {
@@ -179,6 +187,7 @@ mod tests {
         assert_eq!(names, ["uri", "file", "env", "kerberos", "gss", "prompt"]);
         assert_eq!(names, ["otp", "uri", "file", "env", "prompt"]);
         assert_eq!(names, ["otp", "uri", "file", "env", "fido2", "u2f", "prompt"]);
+        assert_eq!(names, ["uri", "file", "env", "scram", "ssh-key", "oauth", "prompt"]);
         for name in &names {
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
             assert!(Registry::builtin().find(&name.to_ascii_uppercase()).is_ok());

@@ -23,6 +23,7 @@ mod network;
 mod none;
 mod pam;
 mod otp;
+mod oauth;
 mod password;
 mod peercred;
 mod places;
@@ -213,6 +214,7 @@ const MODULES: &[&dyn Module] = &[
     &none::None,
     &pam::Pam,
     &otp::Otp,
+    &oauth::OAuth,
     &password::Password,
     &peercred::PeerCred,
     &ratelimit::RateLimit,
