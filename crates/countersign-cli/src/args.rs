@@ -60,7 +60,7 @@ impl Args {
             Command::Trust(args) => trust::run(args).map(|()| ExitCode::SUCCESS),
             Command::Users(args) => users::run(args).map(|()| ExitCode::SUCCESS),
             Command::Keys(args) => keys::run(args).map(|()| ExitCode::SUCCESS),
-            Command::Modules(args) => modules::run(args).map(|()| ExitCode::SUCCESS),
+            Command::Modules(args) => modules::run(args),
             Command::Try(args) => tryout::run(&args),
             Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         }

@@ -1,5 +1,9 @@
 //! `countersign modules`: what this build can check with.
 
+mod trial;
+
+use std::process::ExitCode;
+
 use clap::{Args, Subcommand};
 use countersign::{
     ConfigError,
@@ -14,6 +18,7 @@ use crate::report::{Exit, Report, print, print_json, wrap};
 #[command(after_help = "Examples:
   countersign modules list
   countersign modules show file
+  countersign modules test 'file(filename=/etc/countersign/word)'
   countersign modules list --json | jq -r '.[].name'")]
 pub(crate) struct ModulesArgs {
     #[command(subcommand)]
@@ -36,6 +41,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    Test(trial::TestArgs),
 }
 
 #[derive(Serialize)]
@@ -57,9 +63,10 @@ struct Opt {
     help: &'static str,
 }
 
-pub(crate) fn run(args: ModulesArgs) -> Result<(), Report> {
+pub(crate) fn run(args: ModulesArgs) -> Result<ExitCode, Report> {
     let registry = Registry::builtin();
-    match args.command {
+    let said = match args.command {
+        Command::Test(args) => return trial::run(args),
         Command::List { json: true } => print_json(&registry.modules().map(describe).collect::<Vec<_>>()),
         Command::List { json: false } => registry
             .modules()
@@ -69,7 +76,8 @@ pub(crate) fn run(args: ModulesArgs) -> Result<(), Report> {
             let module = registry.find(&name).map_err(unknown)?;
             if json { print_json(&describe(module)) } else { print(&manual(module)) }
         }
-    }
+    };
+    said.map(|()| ExitCode::SUCCESS)
 }
 
 fn describe(module: &dyn Module) -> Described {

@@ -18,6 +18,8 @@ pub(crate) struct Report {
 /// Exit codes, after sysexits(3); the table is in the manual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
+    /// Done.
+    Success = 0,
     /// Failed while running, or any other failure.
     Failure = 1,
     /// The command line is wrong.

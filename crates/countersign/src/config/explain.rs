@@ -144,6 +144,18 @@ impl FromStr for Visitor {
     }
 }
 
+impl Visitor {
+    /// What it says of itself.
+    pub fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// Where it is; `None` is a program of this machine at a Unix socket.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+}
+
 /// What would happen to a client at one socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]

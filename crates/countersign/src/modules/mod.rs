@@ -36,6 +36,7 @@ mod sql;
 mod sqlite;
 mod ssh_key;
 mod u2f;
+pub mod trial;
 
 pub use crate::options::{OptionSpec, Options};
 pub use certificate::NAME as CERTIFICATE;
