@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod grpc;
 pub mod kdc;
 pub mod mariadb;
+pub mod issuer;
 pub mod modules;
 pub mod net;
 pub mod nginx;

@@ -51,6 +51,17 @@ fn pinentry_asks_for_a_password_on_the_terminal_and_can_be_closed() {
     assert!(!gateway.log().contains(TYPED));
 }
 
+#[test]
+fn a_module_is_tried_with_what_is_typed_and_tells_its_cause() {
+    let place = Place::new();
+    let module = format!("file(filename={})", place.file("word", TYPED));
+    let test = ["modules", "test", &module, "--as", "alice@local"];
+    let question = "Password for alice at the module file: ";
+    on_a_terminal(&place, &test, &[(question, TYPED)]).expect_code(0).expect_text("passed");
+    on_a_terminal(&place, &test, &[(question, "something else")]).expect_code(77).expect_text("wrong_secret");
+    on_a_terminal(&place, &test, &[(question, "")]).expect_code(79).expect_text("unanswered");
+}
+
 /// Runs a command on a terminal of its own and types an answer to each question, once echo is off.
 fn on_a_terminal(place: &Place, arguments: &[&str], answers: &[(&str, &str)]) -> Finished {
     let inner = countersign(place, arguments);

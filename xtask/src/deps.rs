@@ -79,6 +79,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/lib/python3/dist-packages/gssapi/__init__.py", "python3-gssapi"),
     // What Xpra's client makes its tickets with; its own file has Python's version in its name.
     ("/usr/share/doc/python3-kerberos/copyright", "python3-kerberos"),
+    ("/usr/lib/python3/dist-packages/jwt/__init__.py", "python3-jwt"),
+    ("/usr/lib/python3/dist-packages/cryptography/__init__.py", "python3-cryptography"),
+    ("script", "bsdutils"),
     ("strace", "strace"),
     ("pinentry-tty", "pinentry-tty"),
     ("oathtool", "oathtool"),
