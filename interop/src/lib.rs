@@ -9,13 +9,13 @@
 pub mod account;
 pub mod certificate;
 pub mod dialogue;
-pub mod fido;
 pub mod doors;
+pub mod fido;
 pub mod gateway;
 pub mod grpc;
+pub mod issuer;
 pub mod kdc;
 pub mod mariadb;
-pub mod issuer;
 pub mod modules;
 pub mod net;
 pub mod nginx;
@@ -24,8 +24,8 @@ pub mod postgres;
 pub mod process;
 pub mod rpc;
 pub mod sasl;
-pub mod ssh;
 pub mod slapd;
+pub mod ssh;
 pub mod wire;
 pub mod xpra;
 

@@ -167,8 +167,9 @@ impl Consult {
             return self.step(seat, exchange);
         }
         let wanted = base_name(&self.challenge.mechanism);
-        let question =
-            Question::new(&self.server, self.username.as_ref(), &self.challenge).at(self.number, 0);
+        let (server, username, challenge) =
+            (Arc::clone(&self.server), self.username.clone(), self.challenge.clone());
+        let question = Question::new(&server, username.as_ref(), &challenge).at(self.number, 0);
         let turns = |responder: &Responder| match &responder.means {
             _ if !responder.answers(&wanted) => None,
             Means::Secret(source) | Means::Scram { source, .. } => {

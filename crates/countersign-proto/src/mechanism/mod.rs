@@ -3,10 +3,10 @@
 use std::{convert::Infallible, fmt, str::FromStr};
 
 pub mod hmac;
+pub mod otp;
 pub mod scram;
 pub mod ssh_key;
 pub mod ticket;
-pub mod otp;
 pub mod xor;
 
 /// A mechanism by its wire name. Xpra calls it *digest*.

@@ -8,16 +8,14 @@ mod env;
 mod fido2;
 mod file;
 mod kerberos;
-mod otp;
 mod oauth;
+mod otp;
 mod prompt;
 mod scram;
-mod selection;
-mod sources;
-mod ssh_key;
 mod security_key;
 mod selection;
 mod sources;
+mod ssh_key;
 mod u2f;
 mod uri;
 
@@ -151,17 +149,6 @@ impl std::fmt::Debug for Registry {
 /// What errors about the list are said of.
 const SWITCH: &str = "challenge-handlers";
 
-/// All builtin handlers, in the order in which they are asked: what was given for this server
-/// first, and a person last.
-const HANDLERS: &[&dyn Handler] =
-    &[&uri::Uri, &file::File, &env::Env, &scram::Scram, &ssh_key::SshKey, &prompt::Prompt];
-const HANDLERS: &[&dyn Handler] = &[
-    // One line each, so that a new entry is one line of a change.
-    &uri::Uri,
-    &file::File,
-    &env::Env,
-    &kerberos::Kerberos,
-    &kerberos::Gss,
 /// All builtin handlers, in the order in which they are asked: what knows its question first, so that
 /// no password is spent on it, then what was given for this server, and a person last.
 const HANDLERS: &[&dyn Handler] = &[
@@ -170,11 +157,15 @@ const HANDLERS: &[&dyn Handler] = &[
     &uri::Uri,
     &file::File,
     &env::Env,
+    &kerberos::Kerberos,
+    &kerberos::Gss,
+    &scram::Scram,
+    &ssh_key::SshKey,
     &fido2::Fido2,
     &u2f::U2f,
+    &oauth::OAuth,
     &prompt::Prompt,
 ];
-    &[&uri::Uri, &file::File, &env::Env, &scram::Scram, &ssh_key::SshKey, &oauth::OAuth, &prompt::Prompt];
 
 #[cfg(test)]
 mod tests {
@@ -183,11 +174,13 @@ mod tests {
     #[test]
     fn the_registry_has_the_order_of_the_manual_and_unique_names() {
         let names: Vec<&str> = HANDLERS.iter().map(|handler| handler.name()).collect();
-        assert_eq!(names, ["uri", "file", "env", "scram", "ssh-key", "prompt"]);
-        assert_eq!(names, ["uri", "file", "env", "kerberos", "gss", "prompt"]);
-        assert_eq!(names, ["otp", "uri", "file", "env", "prompt"]);
-        assert_eq!(names, ["otp", "uri", "file", "env", "fido2", "u2f", "prompt"]);
-        assert_eq!(names, ["uri", "file", "env", "scram", "ssh-key", "oauth", "prompt"]);
+        assert_eq!(
+            names,
+            [
+                "otp", "uri", "file", "env", "kerberos", "gss", "scram", "ssh-key", "fido2", "u2f", "oauth",
+                "prompt"
+            ]
+        );
         for name in &names {
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
             assert!(Registry::builtin().find(&name.to_ascii_uppercase()).is_ok());

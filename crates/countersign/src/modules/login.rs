@@ -118,7 +118,7 @@ pub(super) fn meet(
     ours.start(now);
     loop {
         match ours.poll() {
-            Some(client::Action::Send(hello)) => server.handle(now, ClientMessage::Hello(hello)),
+            Some(client::Action::Send { hello, .. }) => server.handle(now, ClientMessage::Hello(hello)),
             Some(client::Action::Consult(consult)) => ours.handle_consulted(now, consult.run()),
             Some(client::Action::Fail(failure)) => {
                 left = Some(failure);

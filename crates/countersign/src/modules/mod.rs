@@ -21,9 +21,9 @@ mod login;
 mod multifile;
 mod network;
 mod none;
-mod pam;
-mod otp;
 mod oauth;
+mod otp;
+mod pam;
 mod password;
 mod peercred;
 mod places;
@@ -35,8 +35,8 @@ mod security_key;
 mod sql;
 mod sqlite;
 mod ssh_key;
-mod u2f;
 pub mod trial;
+mod u2f;
 
 pub use crate::options::{OptionSpec, Options};
 pub use certificate::NAME as CERTIFICATE;
@@ -213,9 +213,9 @@ const MODULES: &[&dyn Module] = &[
     &ldap::Ldap,
     &multifile::Multifile,
     &none::None,
-    &pam::Pam,
-    &otp::Otp,
     &oauth::OAuth,
+    &otp::Otp,
+    &pam::Pam,
     &password::Password,
     &peercred::PeerCred,
     &ratelimit::RateLimit,
@@ -226,6 +226,7 @@ const MODULES: &[&dyn Module] = &[
     &ssh_key::SshKey,
     &u2f::U2f,
 ];
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::{
     io::Read as _,
-    path::PathBuf,
+    path::Path,
     sync::{Arc, OnceLock},
 };
 
@@ -91,7 +91,7 @@ fn iterations(options: &Options, text: &str) -> Result<u32, ConfigError> {
 }
 
 /// Whether the file is an SQLite database. It is judged as one that holds secrets either way.
-fn is_database(path: &PathBuf, insecure: bool, options: &Options) -> Result<bool, ConfigError> {
+fn is_database(path: &Path, insecure: bool, options: &Options) -> Result<bool, ConfigError> {
     let fault = |why: String, fix: String| options.error("filename", why, fix);
     let file = files::open_private(path, insecure).map_err(|it| fault(it.to_string(), it.fix()))?;
     let mut start = Vec::new();
@@ -175,7 +175,7 @@ const OPTIONS: &[OptionSpec] = &[
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use tempfile::TempDir;
 

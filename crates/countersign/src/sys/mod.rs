@@ -3,15 +3,15 @@
 //! Everything here is called by the modules, transports and backends; nothing here decides who gets in.
 
 pub mod accounts;
+pub mod authorities;
 pub mod clock;
 pub mod descendants;
-pub mod authorities;
 pub mod descriptors;
 pub mod detached;
 pub mod environment;
 pub mod files;
-pub mod gssapi;
 pub mod group;
+pub mod gssapi;
 pub mod inherited;
 pub mod krb5;
 pub mod library;
