@@ -17,7 +17,7 @@ use countersign_interop::{
     Place,
     gateway::{Gateway, countersign},
     kdc::{Kdc, OTHER, REALM, Tickets, password},
-    net::{dial_unix, free_port, wait_for_tcp},
+    net::{dial_unix, free_port, wait_for_tcp, wait_for_unix},
     process::{Daemon, Finished, program, run},
     wire::{self, Received, Value},
     xpra::{self, Session, exit},
@@ -230,7 +230,11 @@ fn s_068_auth_to_local_is_asked_where_it_is_to_be() {
 #[test]
 fn s_075_a_token_counts_once_and_for_one_service() {
     let kdc = Kdc::start();
-    let gate = Gate::start(&kdc, &[GSS]);
+    // Whatever the environment says of the replay cache, there is one.
+    let gate = Gate::start_with(&[GSS], |command| {
+        kdc.reach(command);
+        command.env("KRB5RCACHENAME", "none:").env("KRB5RCACHETYPE", "none");
+    });
     let socket = gate.socket(0);
     let alice = kdc.kinit("alice", &password("alice", REALM), &[]);
     let token = alice.token("countersign/localhost");
@@ -297,6 +301,30 @@ fn s_035_a_token_is_good_on_the_connection_it_was_made_for() {
     let gateway = start("kerberos-password");
     let relay = Relay::start(&place, &gateway);
     login(relay.port, &relay.root, &["--password-file", &secret]).expect_success();
+}
+
+#[test]
+fn s_035_a_token_that_is_bound_to_nothing_is_taken_unless_it_may_not_be() {
+    let kdc = Kdc::start();
+    let (place, alice) = (Place::new(), kdc.kinit("alice", &password("alice", REALM), &[]));
+    for (number, (policy, taken)) in [("if-sent", true), ("required", false)].into_iter().enumerate() {
+        let bind = [format!(
+            "--bind-ssl=127.0.0.1:0,auth=gss(service=countersign/localhost,channel-binding={policy})"
+        )];
+        let gateway = Gateway::start_with(&bind, |command| kdc.reach(command));
+        // Python's GSSAPI binds to nothing, as Xpra has it; socat brings it to where there is something to bind to.
+        let inside = socket(&place, number);
+        let mut socat = program("socat");
+        socat.arg(format!("UNIX-LISTEN:{inside},fork"));
+        socat.arg(format!("OPENSSL:localhost:{},verify=0", gateway.port()));
+        let socat = Daemon::start(socat);
+        wait_for_unix(&socat, inside.as_ref());
+        assert_eq!(present(&inside, "alice", &alice.token("countersign/localhost")), taken, "{policy}");
+        if !taken {
+            let recorded = || gateway.log().contains("the token is not bound to the TLS connection");
+            assert!(gateway.daemon().eventually(recorded), "{}", gateway.log());
+        }
+    }
 }
 
 #[test]

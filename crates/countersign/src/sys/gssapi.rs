@@ -1,7 +1,8 @@
 //! GSSAPI (RFC 2743, 2744) of MIT Kerberos: proving oneself by a ticket, and taking such a proof.
 //!
 //! Called by the modules `kerberos-ticket` and `gss` and by the client's handlers of those. It speaks the
-//! mechanism of Kerberos only. Every call may wait: for the KDC, for names of hosts, for files.
+//! mechanism of Kerberos only. Every call may wait: for the KDC, for names of hosts, for files. Half of this
+//! file declares the interface, which belongs beside what calls it.
 #![allow(unsafe_code)]
 
 use std::{

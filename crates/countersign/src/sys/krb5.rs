@@ -1,7 +1,8 @@
 //! libkrb5: passwords judged by a KDC that proves itself, and the rules of `krb5.conf`.
 //!
 //! Called by the Kerberos modules. A call reads `krb5.conf` anew, as any program that is started then would,
-//! and [`Krb5::check_password`] waits for the KDC, for as long as that configuration lets it.
+//! and [`Krb5::check_password`] waits for the KDC, for as long as that configuration lets it. Half of this file
+//! declares the interface, which belongs beside what calls it.
 #![allow(unsafe_code)]
 
 use std::{

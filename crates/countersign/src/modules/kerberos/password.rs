@@ -118,6 +118,7 @@ const OPTIONS: &[OptionSpec] = &[
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
+    use super::*;
     use crate::modules::login::link;
 
     #[test]
@@ -138,6 +139,28 @@ mod tests {
         assert!(configured(&[("service", "host/localhost")]).is_err());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(configured(&[]).unwrap_err().fix(), format!("chmod 600 {}", path.display()), "S-61");
+    }
+
+    #[test]
+    fn s_032_an_empty_password_and_no_name_are_refused_before_the_kdc_hears_of_them() {
+        let mut options =
+            Options::new("kerberos-password", [("realm".to_owned(), "NOWHERE.INVALID".to_owned())]);
+        let library = Krb5::load().unwrap();
+        let passwords = Passwords {
+            library,
+            calls: Calls::configure(&mut options).unwrap(),
+            naming: Naming::configure(&mut options, library).unwrap(),
+            service: None,
+            keytab: None,
+        };
+        let reason = |name, password: &str| {
+            let (claim, password) = (Claim::named(name).unwrap(), Secret::new(password));
+            passwords.check(&Peer::unix(None), &claim, &password).unwrap_err().reason
+        };
+        assert_eq!(reason("alice", ""), Reason::WrongSecret);
+        assert_eq!(reason("", "secret"), Reason::UnknownUser);
+        assert_eq!(reason("alice@OTHER", "secret"), Reason::UnknownUser);
+        assert_eq!(reason("alice", "sec\0ret"), Reason::ModuleFailed);
     }
 
     #[test]
