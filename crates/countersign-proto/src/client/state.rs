@@ -94,6 +94,8 @@ impl State {
                     answered.push(mechanism.recorded());
                 }
                 let hello = context.hello().with_response(Some(response));
+                // To a server that still owes its proof nothing is said that is not for the login.
+                let is_last = is_last && !done.bench.is_owed();
                 actions.push_back(Action::Send { hello: Box::new(hello), is_last });
                 let until = now + context.settings.reply_timeout;
                 Self::AwaitReply { bench: done.bench, answered, until }

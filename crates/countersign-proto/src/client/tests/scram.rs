@@ -149,6 +149,20 @@ fn s_034_a_server_that_turns_to_something_else_in_the_middle_is_left() {
 }
 
 #[test]
+fn s_034_nothing_for_the_daemon_is_said_before_the_server_has_proved_itself() {
+    let mut client = client(vec![knows(&["one"])], false, Settings::default());
+    let now = Instant::now();
+    client.start(now);
+    let _ = client.poll();
+    let mechanism = PLAIN.asking(Stage::ClientFirst).parse().unwrap();
+    let challenge = Challenge::new(vec![7; 64], mechanism, "hmac+sha512", "password").as_last(true);
+    client.handle(now, ServerMessage::Challenge { challenge, countersign: true });
+    let Some(Action::Consult(consult)) = client.poll() else { panic!("a consult was due") };
+    client.handle_consulted(now, consult.run());
+    assert!(matches!(client.poll(), Some(Action::Send { is_last: false, .. })));
+}
+
+#[test]
 fn s_035_a_login_is_bound_to_its_tls_session_where_both_ends_can() {
     let one = || vec![knows(&["one"])];
     assert_eq!(over_tls(server(BOUND, true), one(), [b"tls", b"tls"]).play(), in_with(1, None));
