@@ -8,6 +8,7 @@ use countersign_interop::{
     Place,
     gateway::{Gateway, countersign},
     net::dial_unix,
+    pam::Services,
     process::{must, run, run_with_input},
     wire::{self, Received, Value, hello, honest, texts, with, without},
 };
@@ -58,6 +59,19 @@ fn s_088_exec_leaves_no_trace() {
         let script = place.file_with_mode("judge", script, 0o700);
         Row::of(&format!("exec(command={script},require-challenge=yes)"))
     });
+}
+
+/// Also where a module of PAM prints the password on both outputs of the process that asks it.
+#[test]
+fn s_088_pam_leaves_no_trace() {
+    let services = Services::new();
+    let script = format!(
+        "#!/bin/sh\ngiven=$(tr -d '\\000')\necho \"$given\"\necho \"$given\" >&2\ntest \"$given\" = '{RIGHT}'\n"
+    );
+    let script = services.place().file_with_mode("script", script, 0o755);
+    let rules =
+        format!("auth required pam_exec.so expose_authtok stdout {script}\naccount required pam_permit.so\n");
+    play(|_| Row::of(&services.chain("app", &rules, "")));
 }
 
 /// The search itself finds what it is for.
