@@ -42,7 +42,8 @@ fn of_several_keys_the_right_one_is_found_and_a_chosen_one_is_the_only_one() {
     }
     let wrong = info(&place, &gateway, "tcp://alice", &chosen(&format!("{}.pub", keys[0])), Some(&agent));
     wrong.expect_code(77).expect_text("the server refused the login");
-    assert!(gateway.log().contains("the key is not in the file"), "{}", gateway.log());
+    let told = gateway.daemon().eventually(|| gateway.log().contains("the key is not in the file"));
+    assert!(told, "{}", gateway.log());
 }
 
 #[test]

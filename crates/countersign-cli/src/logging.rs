@@ -20,7 +20,12 @@ use tracing_subscriber::{
 /// level (S-88).
 pub(crate) fn start(log: &Log, debug: &[String]) {
     let from_environment = std::env::var("COUNTERSIGN_LOG").ok().filter(|filter| !filter.is_empty());
-    let mut filter = EnvFilter::new(from_environment.as_deref().unwrap_or(&log.level));
+    let level = from_environment.as_deref().unwrap_or(&log.level);
+    let mut filter = EnvFilter::new(level);
+    // At `trace` it would write down every handshake, byte by byte. Whoever wants that names it.
+    if !level.contains("rustls") {
+        filter = filter.add_directive("rustls=info".parse().unwrap_or_default());
+    }
     for category in debug.iter().flat_map(|list| list.split(',')) {
         let target = match category {
             "all" | "auth" => "countersign",

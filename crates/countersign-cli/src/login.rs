@@ -32,8 +32,8 @@ pub(crate) struct LoginArgs {
     /// A file whose whole content is the password; again for each further question of the server.
     #[arg(long, value_name = "FILE", help_heading = LOGIN)]
     password_file: Vec<PathBuf>,
-    /// Where answers are looked for, in order: uri, file, env, scram, ssh-key, oauth, prompt; with options
-    /// as in `file(filename=PATH)`. `none` answers nothing.
+    /// Where answers are looked for, in order: otp, uri, file, env, kerberos, gss, scram, ssh-key, fido2, u2f, oauth,
+    /// prompt; with options as in `file(filename=PATH)`. `none` answers nothing.
     #[arg(long, value_name = "LIST", default_value = "all", help_heading = LOGIN)]
     challenge_handlers: Private,
     /// Leave a server that lets everybody in.
