@@ -4,6 +4,8 @@
 //! walks it. What a module *needs* is the variant of [`Verifier`] it is, so it cannot be declared
 //! wrongly; salts, comparison, the rule that cleartext needs a confidential wire, and the cover for
 //! unknown users are written once, in [`crate::server`].
+//!
+//! It is one file, because [`Grant`] is made by private code of it alone, from what its other half declares.
 
 use std::{fmt, sync::Arc, time::Duration};
 

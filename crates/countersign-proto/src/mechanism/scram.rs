@@ -9,7 +9,7 @@
 //!
 //! The server keeps [`Keys`], with which nobody can log in; the client learns from the last message
 //! whether the server has them. Each step consumes the one before, so that no nonce and no key
-//! answers twice. How the messages travel: `docs/protocol/xpra.md`, SCRAM.
+//! answers twice. Both ends stand in one file, so that each message is beside its reader. How they travel: `docs/protocol/xpra.md`, SCRAM.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 

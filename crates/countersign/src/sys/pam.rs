@@ -2,7 +2,7 @@
 //!
 //! Called by the process that the module `pam` starts for a login, and by nothing else: what PAM loads
 //! runs in whoever calls it. Numbers and layouts are those of Linux-PAM's `security/_pam_types.h`; other
-//! PAMs have others.
+//! PAMs have others. A third of this file declares the interface, which belongs beside what calls it.
 #![allow(unsafe_code)]
 
 use std::{
