@@ -84,7 +84,6 @@ const NEEDED: &[(&str, &str)] = &[
     ("script", "bsdutils"),
     ("strace", "strace"),
     ("pinentry-tty", "pinentry-tty"),
-    ("oathtool", "oathtool"),
     ("useradd", "passwd"),
     ("setpriv", "util-linux"),
     // Their modules lie in another folder on each architecture, their copyright does not.
