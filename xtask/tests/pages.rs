@@ -70,9 +70,11 @@ fn the_map_of_the_code_has_every_file_and_no_other() {
             folder = title.split('`').next();
         } else if let (Some(folder), Some(row)) = (folder, line.strip_prefix("| `")) {
             let cell = row.split(" | ").next().unwrap_or_default();
-            named.extend(
-                cell.split('`').filter(|file| file.ends_with(".rs")).map(|file| format!("{folder}{file}")),
-            );
+            for file in cell.split('`').filter(|file| file.ends_with(".rs")) {
+                let file = format!("{folder}{file}");
+                assert!(!named.contains(&file), "ARCHITECTURE.md: {file} stands there twice");
+                named.insert(file);
+            }
         }
     }
     // Tests in a file of their own belong to the file they test.
