@@ -51,10 +51,12 @@ impl Chain {
         &self.links
     }
 
-    /// Whether a link compares [`Peer::channel_binding`].
+    /// Whether a login compares [`Peer::channel_binding`]: a link does, or the first question is one that a
+    /// client may answer unasked ([`Challenge::implied`](crate::challenge::Challenge::implied)).
     pub fn binds_channel(&self) -> bool {
         let binds = |link: &Link| matches!(&link.verifier, Verifier::Exchange(own) if own.binds_channel());
-        self.links.iter().any(binds)
+        let first = self.links.iter().find(|link| link.asks());
+        first.is_some_and(|link| matches!(link.verifier, Verifier::Secret(_))) || self.links.iter().any(binds)
     }
 
     /// The capabilities of a hello that links look at.

@@ -23,12 +23,14 @@ pub struct Hello {
     pub expects_challenge: bool,
     /// The answer to the outstanding challenge.
     pub response: Option<Response>,
+    /// The answer to [`Challenge::implied`], in a first hello.
+    pub initial_response: Option<Response>,
 }
 
 impl Hello {
     /// A hello without a response.
     pub fn new(claim: Claim, offer: Offer) -> Self {
-        Self { claim, offer, expects_challenge: false, response: None }
+        Self { claim, offer, expects_challenge: false, response: None, initial_response: None }
     }
 
     /// The same hello from a client that insists on a challenge.
@@ -42,6 +44,13 @@ impl Hello {
     #[must_use]
     pub fn with_response(mut self, response: Option<Response>) -> Self {
         self.response = response;
+        self
+    }
+
+    /// The same first hello with an answer to [`Challenge::implied`].
+    #[must_use]
+    pub fn with_initial_response(mut self, response: Option<Response>) -> Self {
+        self.initial_response = response;
         self
     }
 }
@@ -135,6 +144,18 @@ impl Challenge {
         Self { salt, mechanism, salt_digest: salt_digest.into(), prompt: prompt.into(), is_last: false }
     }
 
+    /// The question that need not be asked on a wire with this channel binding (`tls-exporter`, RFC 9266):
+    /// both ends know its salt, and no other connection has the same (S-28, S-35). A client with a secret
+    /// at hand answers it in its first hello (initial response, RFC 4422 section 3), which saves a way there
+    /// and back; whoever sits between the ends has two other wires, on which that answer proves nothing.
+    #[must_use]
+    pub fn implied(channel_binding: &[u8]) -> Self {
+        // No salt that is sent has this length, so an answer to one never answers the other.
+        let salt = [b"countersign initial response\0", channel_binding].concat();
+        let hmac = Mechanism::Hmac(Hash::Sha512);
+        Self::new(salt, hmac.clone(), hmac.to_string(), "password")
+    }
+
     /// The same challenge, said to be the last one or not.
     #[must_use]
     pub fn as_last(self, is_last: bool) -> Self {
@@ -161,11 +182,25 @@ impl Response {
         Self { value, client_salt }
     }
 
+    /// Judges whether this can be an answer to `challenge` at all: its size and the client's salt.
+    ///
+    /// # Errors
+    /// [`Reason::WrongSecret`] if it is empty or too long, [`Reason::BadClientSalt`] as S-30 has it.
+    pub(crate) fn check(&self, challenge: &Challenge) -> Result<(), Refusal> {
+        if self.value.is_empty() || self.value.expose().len() > Self::MAX_BYTES {
+            return Err(Refusal::new(Reason::WrongSecret, "the response is empty or longer than 4 KiB"));
+        }
+        match challenge.mechanism {
+            Mechanism::Other(_) => Ok(()),
+            Mechanism::Hmac(_) | Mechanism::Xor => self.check_salt(&challenge.salt),
+        }
+    }
+
     /// Judges the client's salt against the server's (S-30).
     ///
     /// # Errors
     /// [`Reason::BadClientSalt`] unless it has 16 to 256 bytes and differs from the server's.
-    pub(crate) fn check_salt(&self, server_salt: &[u8]) -> Result<(), Refusal> {
+    fn check_salt(&self, server_salt: &[u8]) -> Result<(), Refusal> {
         let why = match self.client_salt.len() {
             0 => "the client sent no salt",
             1..16 => "the client's salt is shorter than 16 bytes",

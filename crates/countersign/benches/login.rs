@@ -23,7 +23,7 @@ use countersign::{
     gateway::Gateway,
     modules::Registry,
     proto::{
-        challenge::Response,
+        challenge::{self, Response},
         mechanism::{Hash, hmac},
         wire::xpra::{Challenge, ClientHello, Decoder, Encoder, Kind, Limits, Packet},
     },
@@ -231,12 +231,16 @@ impl Client {
                 Stream::new(socket)
             }
         };
+        let mut binding = None;
         if let Some(tls) = &self.tls {
             let deadline = Instant::now() + Duration::from_secs(60);
             let connected = tls.connect(stream, "localhost", deadline).await.expect("a handshake");
+            binding = connected.channel_binding().cloned();
             stream = connected.into_stream_of_judged_server();
         }
-        if self.logs_in {
+        if let (true, Some(binding)) = (self.logs_in, &binding) {
+            log_in_unasked(&mut stream, binding, FIRST).await;
+        } else if self.logs_in {
             log_in(&mut stream, FIRST).await;
         } else {
             stream.write_all(FIRST).await.expect("the relay takes it");
@@ -247,22 +251,35 @@ impl Client {
     }
 }
 
-/// The hello, the challenge and its answer with the first words behind it, as our client sends them.
-async fn log_in(stream: &mut Stream, first: &[u8]) {
+/// The hello with the answer that need not be asked for, as our client says it over TLS 1.3.
+async fn log_in_unasked(stream: &mut Stream, binding: &[u8], first: &[u8]) {
     let mut inbox = Vec::new();
-    say(stream, hello(None), &[]).await;
-    let challenge = Challenge::read(hear(stream, &mut inbox).await).expect("a challenge");
-    let salt = vec![7; 32];
-    let combined = hmac::combine_salts(Hash::Sha512, &salt, &challenge.salt);
-    let proof = hmac::respond(Hash::Sha512, &Secret::new(PASSWORD), &combined);
-    assert!(challenge.caps.find("last").is_some(), "nothing else is asked");
-    say(stream, hello(Some(Response::new(proof, salt))), first).await;
+    let response = answer(&challenge::Challenge::implied(binding).salt);
+    say(stream, hello(None, Some((response, first))), &[]).await;
     assert_eq!(hear(stream, &mut inbox).await.kind, Kind::Hello, "the login passes");
     stream.unread(inbox);
 }
 
-fn hello(response: Option<Response>) -> Packet {
+fn answer(server_salt: &[u8]) -> Response {
+    let salt = vec![7; 32];
+    let combined = hmac::combine_salts(Hash::Sha512, &salt, server_salt);
+    Response::new(hmac::respond(Hash::Sha512, &Secret::new(PASSWORD), &combined), salt)
+}
+
+/// The hello, the challenge and its answer with the first words behind it, as our client sends them.
+async fn log_in(stream: &mut Stream, first: &[u8]) {
+    let mut inbox = Vec::new();
+    say(stream, hello(None, None), &[]).await;
+    let challenge = Challenge::read(hear(stream, &mut inbox).await).expect("a challenge");
+    assert!(challenge.caps.find("last").is_some(), "nothing else is asked");
+    say(stream, hello(Some(answer(&challenge.salt)), None), first).await;
+    assert_eq!(hear(stream, &mut inbox).await.kind, Kind::Hello, "the login passes");
+    stream.unread(inbox);
+}
+
+fn hello(response: Option<Response>, initial: Option<(Response, &[u8])>) -> Packet {
     let digests = vec!["hmac+sha512".to_owned()];
+    let (initial_response, first_words) = initial.map(|(answer, words)| (answer, words.to_vec())).unzip();
     let hello = ClientHello {
         version: "6.5".into(),
         uuid: "00".repeat(16),
@@ -270,6 +287,8 @@ fn hello(response: Option<Response>) -> Packet {
         salt_digests: digests.clone(),
         digests,
         response,
+        initial_response,
+        first_words: first_words.unwrap_or_default(),
         ..ClientHello::default()
     };
     let mut packet = hello.packet(Encoder::Rencodeplus);

@@ -32,6 +32,8 @@ pub struct Consult {
     pub(super) username: Option<Username>,
     pub(super) server: Arc<Server>,
     pub(super) number: usize,
+    /// The server has not asked: only a secret that needs no person answers, and its turn may come back.
+    pub(super) is_initial: bool,
 }
 
 /// The result of a [`Consult`], for [`super::Conversation::handle_consulted`].
@@ -55,6 +57,8 @@ pub(super) enum Proof {
 pub(super) struct Bench {
     responders: Arc<[Responder]>,
     asked: Vec<usize>,
+    /// How often each was asked before the initial response, as long as nobody knows whether it counts.
+    before_initial: Option<Vec<usize>>,
     /// The exchange under way, and whose it is.
     running: Option<(usize, Box<dyn Exchange>)>,
 }
@@ -62,7 +66,7 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn new(responders: Arc<[Responder]>) -> Self {
         let asked = vec![0; responders.len()];
-        Self { responders, asked, running: None }
+        Self { responders, asked, before_initial: None, running: None }
     }
 
     /// The first responder that `fits` and has a turn left; the turn is taken.
@@ -76,6 +80,18 @@ impl Bench {
             }
         }
         None
+    }
+
+    /// The server judged the initial response; `false` if there was none to judge.
+    pub(super) fn spend_initial(&mut self) -> bool {
+        self.before_initial.take().is_some()
+    }
+
+    /// The server asks as if there had been no initial response: the secret in it answers again.
+    pub(super) fn take_initial_back(&mut self) {
+        if let Some(asked) = self.before_initial.take() {
+            self.asked = asked;
+        }
     }
 
     /// Whether the server owes a proof to the exchange under way.
@@ -96,6 +112,7 @@ impl Consult {
     pub fn run(mut self) -> Consulted {
         let outcome = match &self.proof {
             _ if self.bench.is_owed() && !self.goes_on() => Err(unproved()),
+            _ if self.is_initial => Ok(self.answer_unasked()),
             Proof::OfSecret { .. } => self.ask_secrets(),
             Proof::OfExchange { .. } => self.ask_exchanges(),
         };
@@ -125,6 +142,16 @@ impl Consult {
         !begins && seat.is_some_and(|responder| responder.answers(&wanted))
     }
 
+    /// The initial response. What goes wrong here is told when the server asks, if it does.
+    fn answer_unasked(&mut self) -> Option<Response> {
+        self.bench.before_initial = Some(self.bench.asked.clone());
+        let response = self.ask_secrets().ok().flatten();
+        if response.is_none() {
+            self.bench.take_initial_back();
+        }
+        response
+    }
+
     fn ask_secrets(&mut self) -> Result<Option<Response>, Failure> {
         let question =
             Question::new(&self.server, self.username.as_ref(), &self.challenge).at(self.number, 0);
@@ -135,6 +162,9 @@ impl Consult {
         while let Some((seat, turn)) = self.bench.call(turns) {
             let responders = Arc::clone(&self.bench.responders);
             let Some(Means::Secret(source)) = responders.get(seat).map(|r| &r.means) else { continue };
+            if self.is_initial && !source.is_at_hand() {
+                return Ok(None);
+            }
             let provided = unless_panics(|| source.provide(&self.question(turn)))?;
             match provided.map(|provided: Provided| provided.spelled(self.countersign)) {
                 // S-32: an empty secret is none.

@@ -7,8 +7,8 @@
 //! confidential wire (S-33), and a password never answers for a ticket or token (W34).
 //!
 //! ```text
-//! Idle -> AwaitReply <-> Consulting
-//!              \____________\________-> Closed: Established, or Fail
+//! Idle -> (Preparing) -> AwaitReply <-> Consulting
+//!                             \____________\________-> Closed: Established, or Fail
 //! ```
 
 use std::{
@@ -27,6 +27,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use consult::{Bench, Proof};
 pub use consult::{Consult, Consulted};
 pub use failure::{Failure, FailureKind, quotable};
 pub use responder::{Exchange, Means, OpenExchange, ProvideSecret, Provided, Question, Responder};
@@ -124,6 +125,8 @@ pub enum ServerMessage {
         /// Latin-1 where they can be towards Xpra's servers (`docs/protocol/xpra.md`, spelling).
         countersign: bool,
     },
+    /// It judged the initial response; what else it says follows. Only a countersign server does.
+    TookInitialResponse,
     /// The login is accepted, or needed nothing.
     Welcome,
     /// It ends the connection, in its own words.
@@ -207,7 +210,7 @@ impl Conversation {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
             State::AwaitReply { until, .. } => Some(*until),
-            State::Idle { .. } | State::Consulting { .. } | State::Closed => None,
+            State::Idle { .. } | State::Preparing { .. } | State::Consulting { .. } | State::Closed => None,
         }
     }
 
@@ -235,9 +238,31 @@ impl Context {
         Hello::new(self.claim.clone(), self.offer.clone())
     }
 
+    /// A question to the responders, after as many others as `before`.
+    fn consult(&mut self, bench: Bench, challenge: Challenge, proof: Proof, before: usize) -> Consult {
+        Consult {
+            ticket: self.ticket(),
+            bench,
+            challenge,
+            proof,
+            countersign: false,
+            username: self.claim.username.clone(),
+            server: Arc::clone(&self.server),
+            number: before + 1,
+            is_initial: false,
+        }
+    }
+
     /// Whether a secret can be given without asking a person.
     fn has_secret_at_hand(&self) -> bool {
         self.responders.iter().any(Responder::is_at_hand)
+    }
+
+    /// The question that may be answered before the server asks it. Not where a server has to ask.
+    fn implied_challenge(&self) -> Option<Challenge> {
+        let binding = self.server.channel_binding.as_deref()?;
+        let answers = self.has_secret_at_hand() && !self.settings.require_auth;
+        answers.then(|| Challenge::implied(binding))
     }
 }
 

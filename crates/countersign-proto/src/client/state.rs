@@ -1,6 +1,6 @@
 //! The states of a client's conversation, each with exactly the data that is valid then.
 
-use std::{collections::VecDeque, fmt, sync::Arc, time::Instant};
+use std::{collections::VecDeque, fmt, time::Instant};
 
 use super::{
     Action, Context, ServerMessage,
@@ -8,7 +8,7 @@ use super::{
     failure::{Failure, FailureKind},
 };
 use crate::{
-    challenge::Challenge,
+    challenge::{Challenge, Response},
     mechanism::{Hash, Mechanism, scram::Stage},
 };
 
@@ -18,6 +18,8 @@ pub(super) enum State {
     Idle { bench: Bench },
     /// What follows a hello.
     AwaitReply { bench: Bench, answered: Vec<Mechanism>, until: Instant },
+    /// Responders that are asked for an initial response. They come back with it, or without.
+    Preparing { ticket: u64 },
     /// Responders that are asked elsewhere. They come back with the answer.
     Consulting { ticket: u64, answered: Vec<Mechanism>, mechanism: Mechanism, is_last: bool },
     /// Nothing: it is over.
@@ -27,11 +29,18 @@ pub(super) enum State {
 type Actions = VecDeque<Action>;
 
 impl State {
-    pub(super) fn start(self, context: &Context, now: Instant, actions: &mut Actions) -> Self {
+    pub(super) fn start(self, context: &mut Context, now: Instant, actions: &mut Actions) -> Self {
         let Self::Idle { bench } = self else { return self };
-        let hello = context.hello().expecting_challenge(context.has_secret_at_hand());
-        actions.push_back(Action::Send { hello: Box::new(hello), is_last: false });
-        Self::AwaitReply { bench, answered: Vec::new(), until: now + context.settings.reply_timeout }
+        let Some(challenge) = context.implied_challenge() else {
+            return say_hello(context, now, bench, None, actions);
+        };
+        let proof = Proof::OfSecret { client_salt: context.salt(), salt_hash: Hash::Sha512 };
+        // Only a countersign server looks at it.
+        let consult =
+            Consult { is_initial: true, countersign: true, ..context.consult(bench, challenge, proof, 0) };
+        let ticket = consult.ticket;
+        actions.push_back(Action::Consult(consult));
+        Self::Preparing { ticket }
     }
 
     pub(super) fn handle(self, context: &mut Context, message: ServerMessage, actions: &mut Actions) -> Self {
@@ -43,8 +52,14 @@ impl State {
                 let cause = "the server closed the connection without a word";
                 fail(Failure::new(FailureKind::Closed, cause), actions)
             }
-            (Self::Idle { .. } | Self::Consulting { .. }, _) => {
+            (Self::Idle { .. } | Self::Preparing { .. } | Self::Consulting { .. }, _) => {
                 fail(misbehaved("it speaks out of turn"), actions)
+            }
+            (Self::AwaitReply { mut bench, mut answered, until }, ServerMessage::TookInitialResponse) => {
+                if bench.spend_initial() {
+                    answered.push(Mechanism::Hmac(Hash::Sha512));
+                }
+                Self::AwaitReply { bench, answered, until }
             }
             (Self::AwaitReply { bench, .. }, ServerMessage::Welcome) if bench.is_owed() => {
                 fail(unproved(), actions)
@@ -53,22 +68,16 @@ impl State {
                 welcome(context, answered, actions)
             }
             (
-                Self::AwaitReply { bench, answered, .. },
+                Self::AwaitReply { mut bench, answered, .. },
                 ServerMessage::Challenge { challenge, countersign },
             ) => match context.allow(&challenge, answered.len()) {
                 Ok(proof) => {
-                    let (ticket, mechanism) = (context.ticket(), challenge.mechanism.clone());
-                    let is_last = challenge.is_last;
-                    actions.push_back(Action::Consult(Consult {
-                        ticket,
-                        bench,
-                        challenge,
-                        proof,
-                        countersign,
-                        username: context.claim.username.clone(),
-                        server: Arc::clone(&context.server),
-                        number: answered.len() + 1,
-                    }));
+                    bench.take_initial_back();
+                    let (mechanism, is_last) = (challenge.mechanism.clone(), challenge.is_last);
+                    let consult = context.consult(bench, challenge, proof, answered.len());
+                    let consult = Consult { countersign, ..consult };
+                    let ticket = consult.ticket;
+                    actions.push_back(Action::Consult(consult));
                     Self::Consulting { ticket, answered, mechanism, is_last }
                 }
                 Err(failure) => fail(failure, actions),
@@ -83,6 +92,12 @@ impl State {
         done: Consulted,
         actions: &mut Actions,
     ) -> Self {
+        if let Self::Preparing { ticket } = self {
+            if done.ticket != ticket {
+                return self;
+            }
+            return say_hello(context, now, done.bench, done.outcome.ok().flatten(), actions);
+        }
         let Self::Consulting { ticket, mut answered, mechanism, is_last } = self else { return self };
         if done.ticket != ticket {
             return Self::Consulting { ticket, answered, mechanism, is_last };
@@ -113,6 +128,20 @@ impl State {
             other => other,
         }
     }
+}
+
+/// The first hello.
+fn say_hello(
+    context: &Context,
+    now: Instant,
+    bench: Bench,
+    initial: Option<Response>,
+    actions: &mut Actions,
+) -> State {
+    let hello = context.hello().expecting_challenge(context.has_secret_at_hand());
+    let hello = Box::new(hello.with_initial_response(initial));
+    actions.push_back(Action::Send { hello, is_last: false });
+    State::AwaitReply { bench, answered: Vec::new(), until: now + context.settings.reply_timeout }
 }
 
 impl Context {
@@ -197,6 +226,7 @@ impl fmt::Debug for State {
         f.write_str(match self {
             Self::Idle { .. } => "Idle",
             Self::AwaitReply { .. } => "AwaitReply",
+            Self::Preparing { .. } => "Preparing",
             Self::Consulting { .. } => "Consulting",
             Self::Closed => "Closed",
         })

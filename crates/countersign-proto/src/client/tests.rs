@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod faults;
+mod initial;
 mod scram;
 
 /// A source with these secrets, one for each question.
@@ -162,13 +163,17 @@ enum End {
 
 impl Pair {
     fn new(links: Vec<Link>, responders: Vec<Responder>, confidential: bool) -> Self {
-        let now = Instant::now();
         let address = "192.0.2.1:1".parse().unwrap();
         let peer = if confidential { Peer::unix(None) } else { Peer::tcp(address, address) };
+        Self::between(client(responders, confidential, Settings::default()), links, peer)
+    }
+
+    fn between(client: Conversation, links: Vec<Link>, peer: Peer) -> Self {
+        let now = Instant::now();
         let chain = Arc::new(Chain::new(links).unwrap());
         let settings = server::Settings::default();
         Self {
-            client: client(responders, confidential, Settings::default()),
+            client,
             server: server::Conversation::new(chain, Arc::new(peer), settings, counting(), now),
             now,
             countersign: true,
@@ -223,8 +228,24 @@ impl Pair {
                 return self.server.handle_timeout(self.now);
             }
         };
+        if self.server.took_initial_response() {
+            self.client.handle(self.now, ServerMessage::TookInitialResponse);
+        }
         self.client.handle(self.now, message);
     }
+}
+
+/// A pair over TLS, whose two ends see these sessions.
+fn over_tls(links: Vec<Link>, responders: Vec<Responder>, ends: [&'static [u8]; 2]) -> Pair {
+    let mut peer = Peer::unix(None);
+    peer.channel_binding = Some(ends[1].into());
+    Pair::between(client_over_tls(responders, ends[0], Settings::default()), links, peer)
+}
+
+fn client_over_tls(responders: Vec<Responder>, binding: &[u8], settings: Settings) -> Conversation {
+    let server = Server::new("tls://192.0.2.1:1", true, true).bound_by(Some(binding.into()));
+    let claim = Claim::named("alice").unwrap();
+    Conversation::new(claim, responders.into(), Arc::new(server), settings, counting())
 }
 
 fn client(responders: Vec<Responder>, confidential: bool, settings: Settings) -> Conversation {

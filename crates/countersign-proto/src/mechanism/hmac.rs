@@ -42,17 +42,16 @@ pub enum StoredSecret {
 impl StoredSecret {
     /// Whether `response` proves this secret for the combined salts.
     ///
-    /// A text that has a Latin-1 spelling is tried in both spellings, and the same amount is
-    /// computed either way, so that time does not tell which one was meant
-    /// (`docs/protocol/xpra.md`, spelling).
+    /// A text that has a Latin-1 spelling of its own is tried in both, whichever was meant, so that time
+    /// does not tell (`docs/protocol/xpra.md`, spelling).
     /// An empty secret proves nothing (S-32).
     pub fn verifies(&self, hash: Hash, combined: &[u8], response: &[u8]) -> bool {
         match self {
             Self::Cleartext(secret) => {
                 let as_stored = respond(hash, secret, combined).matches(response);
                 let latin1 = secret.latin1();
-                let other = respond(hash, latin1.as_ref().unwrap_or(secret), combined).matches(response);
-                !secret.is_empty() && (as_stored | other)
+                let in_latin1 = latin1.is_some_and(|other| respond(hash, &other, combined).matches(response));
+                !secret.is_empty() && (as_stored | in_latin1)
             }
             Self::HmacSha512(key) => match hash {
                 Hash::Sha512 => key.verifies(combined, response),

@@ -48,6 +48,8 @@ pub(crate) struct Context {
     settings: Settings,
     random: Box<dyn Random>,
     tickets: u64,
+    /// The first question was answered by the first hello.
+    took_initial: bool,
     /// Who follows this login until it ends.
     followers: Vec<Follower>,
     /// When the client last spoke: the pause before a refusal counts from there.
@@ -140,7 +142,8 @@ impl Conversation {
     ) -> Self {
         let deadline = now + settings.handshake_timeout.min(settings.login_timeout);
         let (random, followers) = (Box::new(random), Vec::new());
-        let context = Context { chain, peer, settings, random, tickets: 0, followers, heard: now };
+        let (tickets, took_initial) = (0, false);
+        let context = Context { chain, peer, settings, random, tickets, took_initial, followers, heard: now };
         Self { state: State::AwaitHello { since: now }, context, actions: VecDeque::new(), deadline }
     }
 
@@ -207,6 +210,12 @@ impl Conversation {
             self.state,
             State::AwaitHello { .. } | State::AwaitResponse { .. } | State::AwaitThrowaway { .. }
         )
+    }
+
+    /// Whether the initial response of the client was judged. The client is told with whatever follows, so
+    /// that it knows which of its secrets are spent.
+    pub fn took_initial_response(&self) -> bool {
+        self.context.took_initial
     }
 
     fn advance(&mut self, step: impl FnOnce(State, &mut Context, &mut VecDeque<Action>) -> State) {

@@ -13,7 +13,7 @@ use crate::{
     chain::{Answer, Ask, Exchange, Grant, Link, Next, Round, Verifier, Walk},
     challenge::{Challenge, Hello, Offer, Response},
     error::{Reason, Refusal},
-    mechanism::{Mechanism, hmac, xor},
+    mechanism::{Hash, Mechanism, hmac, xor},
 };
 
 /// What the conversation waits for.
@@ -40,6 +40,7 @@ pub(super) struct Session {
     offer: Offer,
     insists: bool,
     challenged: bool,
+    initial: Option<Response>,
 }
 
 /// Who looks at the response to a challenge.
@@ -125,7 +126,13 @@ impl State {
 impl Session {
     fn new(context: &Context, hello: Hello) -> Self {
         let walk = Walk::new(Arc::clone(&context.chain), Arc::clone(&context.peer), Arc::new(hello.claim));
-        Self { walk, offer: hello.offer, insists: hello.expects_challenge, challenged: false }
+        Self {
+            walk,
+            offer: hello.offer,
+            insists: hello.expects_challenge,
+            challenged: false,
+            initial: hello.initial_response,
+        }
     }
 
     /// The link that is due, counted from 1, and its module.
@@ -165,11 +172,27 @@ impl Session {
             Verifier::Password(_) => true,
             Verifier::Secret(_) => false,
         };
+        if !cleartext && let Some(round) = self.take_initial() {
+            context.took_initial = true;
+            return self.judge(context, now, round, Asker::Link, actions);
+        }
         let is_last = chain.links().iter().skip(position + 1).all(|link| !link.asks());
         match self.pose(context, link, cleartext, None) {
             Ok(challenge) => self.send(challenge.as_last(is_last), Asker::Link, actions),
             Err(refusal) => self.refuse(context, now, refusal),
         }
+    }
+
+    /// The client's answer to the implied challenge, for the first question of the login and no other.
+    /// One that could not be an answer is passed over: the question is asked then.
+    fn take_initial(&mut self) -> Option<Round> {
+        let response = self.initial.take()?;
+        let challenge = Challenge::implied(self.walk.peer().channel_binding.as_deref()?);
+        let sha512 = Some(Hash::Sha512);
+        let is_offered = self.offer.strongest_hmac() == sha512 && self.offer.strongest_salt_hash() == sha512;
+        let is_usable = is_offered && response.check(&challenge).is_ok();
+        self.challenged |= is_usable;
+        is_usable.then_some(Round { challenge, response })
     }
 
     /// An exchange asks something.
@@ -250,13 +273,14 @@ impl Session {
             let cause = format!("the client does not offer {}", mechanisms.join(" or "));
             return Err(Refusal::new(Reason::NoCommonMechanism, cause));
         };
-        let salt_hash = self.offer.strongest_salt_hash().unwrap_or(crate::mechanism::Hash::Sha512);
+        let salt_hash = self.offer.strongest_salt_hash().unwrap_or(Hash::Sha512);
         let salt = message.unwrap_or_else(|| context.salt());
         Ok(Challenge::new(salt, mechanism, Mechanism::Hmac(salt_hash).to_string(), self.walk.prompt(link)))
     }
 
     fn send(mut self, challenge: Challenge, asker: Asker, actions: &mut Actions) -> State {
         self.challenged = true;
+        self.initial = None;
         actions.push_back(Action::Challenge(challenge.clone()));
         State::AwaitResponse { session: self, challenge, asker }
     }
@@ -267,12 +291,7 @@ impl Session {
         let Some(response) = hello.response else {
             return Err(Refusal::new(Reason::NoResponse, "a hello without a response to the challenge"));
         };
-        if response.value.is_empty() || response.value.expose().len() > Response::MAX_BYTES {
-            return Err(Refusal::new(Reason::WrongSecret, "the response is empty or longer than 4 KiB"));
-        }
-        if !matches!(challenge.mechanism, Mechanism::Other(_)) {
-            response.check_salt(&challenge.salt)?;
-        }
+        response.check(challenge)?;
         Ok(response)
     }
 

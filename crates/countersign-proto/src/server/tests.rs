@@ -20,6 +20,7 @@ use crate::{
     },
 };
 
+mod initial;
 mod questions;
 mod time;
 mod watch;

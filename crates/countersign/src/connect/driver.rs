@@ -240,7 +240,7 @@ impl Connector {
             let mut reached = self.dial().reach().await?;
             let conversation = self.conversation(&reached, Arc::clone(&responders));
             let stream = &mut reached.stream;
-            match (Login { stream, conversation, encoder, words, first }).run().await {
+            match (Login { stream, conversation, encoder, words, first, ventured: false }).run().await {
                 Ok(welcomed) => {
                     self.renew(&reached).await;
                     let said = welcomed.said;

@@ -15,8 +15,8 @@ use crate::{
         client::{Action, Conversation, Failure, FailureKind, ServerMessage},
         mechanism::Mechanism,
         wire::xpra::{
-            self as xpra, Challenge, ClientHello, Decoder, Disconnect, Encoder, Kind, Limits, Packet, Reply,
-            ServerHello, Value,
+            self as xpra, Caps, Challenge, ClientHello, Decoder, Disconnect, Encoder, Kind, Limits, Packet,
+            Reply, ServerHello, Value,
         },
     },
     transport::Stream,
@@ -29,9 +29,11 @@ pub(super) struct Login<'a> {
     pub(super) encoder: Encoder,
     /// What every hello says beside the login.
     pub(super) words: &'a Words,
-    /// What the daemon is to hear first. A server that says which question is its last one gets it right
-    /// behind the answer, so that it takes no way there and back of its own.
+    /// What the daemon is to hear first. It goes with the initial response, or right behind the answer to a
+    /// question that the server calls its last one, so that it takes no way there and back of its own.
     pub(super) first: &'a [u8],
+    /// It went with the initial response, and the server has not asked anything since.
+    pub(super) ventured: bool,
 }
 
 /// What every hello of a connection says beside the login: the server takes the last one.
@@ -109,7 +111,11 @@ impl Login<'_> {
                     let Some(received) = self.receive(&mut inbox).await? else { continue };
                     let message = match received {
                         Received::Message(message) => message,
+                        Received::Challenge(challenge) => self.asked(challenge),
                         Received::Welcome(hello, packet) => {
+                            if self.hear_of_initial(hello.caps()) && self.ventured {
+                                self.first = &[];
+                            }
                             welcome = Some((hello, packet));
                             ServerMessage::Welcome
                         }
@@ -135,13 +141,16 @@ impl Login<'_> {
         }
     }
 
-    fn packet(&self, hello: Hello) -> Packet {
+    fn packet(&mut self, hello: Hello) -> Packet {
         let name = hello.claim.username.as_ref().map(|name| name.as_str().to_owned());
         let padding = hello.response.as_ref().map(|answer| ClientHello::padding(answer.value.expose().len()));
         let (version, uuid, request) = match self.words {
             Words::Own { version, uuid, request } => ((*version).to_owned(), uuid.clone(), request.clone()),
             Words::Of(_) => Default::default(),
         };
+        let fits = matches!(self.words, Words::Own { .. }) && self.first.len() <= xpra::FIRST_WORDS;
+        self.ventured = fits && hello.initial_response.is_some();
+        let first_words = if self.ventured { self.first.to_vec() } else { Vec::new() };
         let login = ClientHello {
             version,
             username: name.unwrap_or_default(),
@@ -152,6 +161,8 @@ impl Login<'_> {
             display: hello.claim.display,
             expects_challenge: hello.expects_challenge,
             response: hello.response,
+            initial_response: hello.initial_response,
+            first_words,
             padding: padding.map(random).unwrap_or_default(),
         };
         let login = login.packet(self.encoder);
@@ -159,6 +170,28 @@ impl Login<'_> {
             Words::Own { .. } => announced(login),
             Words::Of(other) => merged(other.forwarded(self.encoder), login),
         }
+    }
+
+    fn asked(&mut self, asked: Challenge) -> ServerMessage {
+        self.hear_of_initial(&asked.caps);
+        let countersign = asked.caps.find(COUNTERSIGN).is_some();
+        let Ok(mechanism) = asked.digest.parse::<Mechanism>();
+        // Very old servers leave the digest of the salts out and mean `xor`, which is refused.
+        let salt_digest = asked.salt_digest.unwrap_or_else(|| "xor".to_owned());
+        let prompt = asked.prompt.unwrap_or_default();
+        let is_last = countersign && is_said(&asked.caps, LAST);
+        let challenge =
+            challenge::Challenge::new(asked.salt, mechanism, salt_digest, prompt).as_last(is_last);
+        ServerMessage::Challenge { challenge, countersign }
+    }
+
+    /// Tells the conversation if the server says that it judged the initial response.
+    fn hear_of_initial(&mut self, caps: &Caps) -> bool {
+        let is_said = is_said(caps, INITIAL);
+        if is_said {
+            self.conversation.handle(Instant::now(), ServerMessage::TookInitialResponse);
+        }
+        is_said
     }
 
     /// What the server does next; `None` when time ran out, which the conversation is told.
@@ -213,6 +246,7 @@ fn merged(mut other: Packet, login: Packet) -> Packet {
 /// What came from the server.
 enum Received {
     Message(ServerMessage),
+    Challenge(Challenge),
     Welcome(ServerHello, Vec<u8>),
 }
 
@@ -264,7 +298,7 @@ impl Inbox {
 fn understand(packet: Packet, bytes: Vec<u8>) -> Option<Received> {
     let understood = match packet.kind {
         Kind::Hello => ServerHello::read(packet).map(|hello| Received::Welcome(hello, bytes)),
-        Kind::Challenge => Challenge::read(packet).map(asked),
+        Kind::Challenge => Challenge::read(packet).map(Received::Challenge),
         Kind::Disconnect => Disconnect::read(&packet)
             .map(|disconnect| Received::Message(ServerMessage::Disconnect(disconnect.reasons))),
         _ => return None,
@@ -272,15 +306,8 @@ fn understand(packet: Packet, bytes: Vec<u8>) -> Option<Received> {
     Some(understood.unwrap_or_else(|error| malformed(error.to_string())))
 }
 
-fn asked(asked: Challenge) -> Received {
-    let countersign = asked.caps.find(COUNTERSIGN).is_some();
-    let Ok(mechanism) = asked.digest.parse::<Mechanism>();
-    // Very old servers leave the digest of the salts out and mean `xor`, which is refused.
-    let salt_digest = asked.salt_digest.unwrap_or_else(|| "xor".to_owned());
-    let prompt = asked.prompt.unwrap_or_default();
-    let is_last = countersign && asked.caps.find(LAST).and_then(|last| last.as_bool()) == Some(true);
-    let challenge = challenge::Challenge::new(asked.salt, mechanism, salt_digest, prompt).as_last(is_last);
-    Received::Message(ServerMessage::Challenge { challenge, countersign })
+fn is_said(caps: &Caps, name: &str) -> bool {
+    caps.find(name).and_then(|value| value.as_bool()) == Some(true)
 }
 
 fn malformed(why: impl Into<Cow<'static, str>>) -> Received {
@@ -316,3 +343,6 @@ pub(super) const COUNTERSIGN: &str = "countersign";
 
 /// The capability by which our gateway says that it asks nothing else.
 const LAST: &str = "last";
+
+/// The capability by which it says that it judged the answer of the first hello.
+const INITIAL: &str = "initial";

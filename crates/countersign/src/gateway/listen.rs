@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -81,7 +82,7 @@ impl Door {
         let (stopping, asked) = watch::channel(false);
         let inside = Arc::new(Inside { name, acceptor, backend, warning, reliance, stopping: asked });
         let sessions = watch::Sender::new(());
-        let mut stop = std::pin::pin!(stop);
+        let mut stop = pin!(stop);
         loop {
             let accepted = tokio::select! {
                 () = &mut stop => break,
@@ -95,11 +96,13 @@ impl Door {
                 Ok((stream, peer)) => {
                     let (inside, place, mut door) =
                         (Arc::clone(&inside), crowd.enter(), sessions.subscribe());
-                    // Nobody waits for a session to end: what it held is given back at once (S-02).
+                    // Nobody waits for a session to end: what it held is given back at once (S-02). Its state
+                    // is boxed because the runtime copies that of a task several times.
                     tokio::spawn(async move {
+                        let connection = Box::pin(inside.receive(stream, peer, place));
                         tokio::select! {
                             biased;
-                            () = inside.receive(stream, peer, place) => {}
+                            () = connection => {}
                             // Cut, or the door is gone.
                             _ = door.changed() => {}
                         }
@@ -148,7 +151,7 @@ impl Inside {
             warn!(socket = self.name, peer = %peer, "{warning}");
         }
         if self.acceptor.protocol() == Protocol::Rpc {
-            return rpc::serve(self.hall(), stream, peer, place, session).await;
+            return Box::pin(rpc::serve(self.hall(), stream, peer, place, session)).await;
         }
         // The state of a login is larger than that of a session and gone when the session starts.
         let login = Box::pin(self.acceptor.meet(stream, peer.clone()));
@@ -162,7 +165,7 @@ impl Inside {
         };
         match admitted {
             Ok(Met::Enrolling(stream, peer)) => {
-                rpc::enrol(self.hall(), stream, peer, place, session, start).await;
+                Box::pin(rpc::enrol(self.hall(), stream, peer, place, session, start)).await;
             }
             Ok(Met::Admitted(admitted)) => {
                 drop(place);
@@ -197,20 +200,15 @@ impl Inside {
             admitted.grant.peer().certificate.as_ref().map(|certificate| certificate.fingerprint);
         // The grant and the client's hello, which may be large, do not live as long as the session.
         let (client, opened) = Box::pin(self.prepare(admitted, session)).await?;
-        let relied_on = self.reliance.as_ref().zip(certificate);
-        let Some((reliance, certificate)) = relied_on else {
-            return Some(relay(client, opened, &Control::new()).await);
-        };
         let control = Control::new();
-        let watch = async {
-            reliance.lost(certificate).await;
-            control.kill();
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            ended = relay(client, opened, &control) => Some(ended),
-            () = watch => None,
+        let mut session = pin!(relay(client, opened, &control));
+        if let Some((reliance, certificate)) = self.reliance.as_ref().zip(certificate) {
+            tokio::select! {
+                ended = &mut session => return Some(ended),
+                () = reliance.lost(certificate) => control.kill(),
+            }
         }
+        Some(session.await)
     }
 
     /// Opens the daemon for a client and says to both what is due before the bytes are theirs.
@@ -233,7 +231,7 @@ impl Inside {
         &self,
         grant: Grant,
         mut stream: Stream,
-        client: XpraClient,
+        mut client: XpraClient,
         facts: &SessionFacts,
     ) -> Option<(Stream, Opened)> {
         let packets = self.backend.wants_xpra_hello();

@@ -23,6 +23,10 @@ pub struct Hello {
     pub expects_challenge: bool,
     /// The answer to the last challenge; proof and salt of at most 4 KiB each.
     pub response: Option<Response>,
+    /// The answer to the question that need not be asked (`docs/protocol/xpra.md`, initial response).
+    pub initial_response: Option<Response>,
+    /// What the daemon is to hear first, if that answer lets the client in; at most [`FIRST_WORDS`] bytes.
+    pub first_words: Vec<u8>,
     /// What it asks for in place of a session; a legacy client may ask in two ways at once, `request` comes first.
     pub requests: Vec<String>,
     /// The session it wants.
@@ -59,7 +63,9 @@ impl Hello {
             return Err(WireError::Field("hello", Fault::Type));
         };
         let mut caps = Caps::read("hello", Some(dict))?;
-        let response = take_response(&mut caps)?;
+        let response = take_response(&mut caps, ANSWER)?;
+        let initial_response = take_response(&mut caps, INITIAL)?;
+        let first_words = caps.take_bytes(WORDS, FIRST_WORDS)?.unwrap_or_default();
         let expects_challenge = caps.flag("challenge")?;
         caps.drop_named(is_withheld);
         let name = |name| caps.text(name, Caps::NAME);
@@ -72,6 +78,8 @@ impl Hello {
             salt_digests: caps.texts("salt-digest")?,
             expects_challenge,
             response,
+            initial_response,
+            first_words,
             requests: requests(&caps)?,
             display: name("display")?,
             session_id: name("session-id")?,
@@ -135,6 +143,10 @@ pub struct ClientHello {
     pub expects_challenge: bool,
     /// The answer to its last challenge.
     pub response: Option<Response>,
+    /// The answer to the question that it need not ask.
+    pub initial_response: Option<Response>,
+    /// What the daemon is to hear first if that answer is right; at most [`FIRST_WORDS`] bytes.
+    pub first_words: Vec<u8>,
     /// Random bytes sent beside a response so that its length does not show; see [`ClientHello::padding`].
     pub padding: Vec<u8>,
 }
@@ -167,21 +179,26 @@ impl ClientHello {
         if self.expects_challenge {
             caps = caps.with("challenge", true);
         }
-        if let Some(response) = &self.response {
-            caps = caps
-                .with("challenge_response", Value::Bytes(response.value.expose().to_vec()))
-                .with("challenge_padding", Value::Bytes(self.padding.clone()));
+        for (response, [value, salt]) in [(&self.response, ANSWER), (&self.initial_response, INITIAL)] {
+            let Some(response) = response else { continue };
+            caps = caps.with(value, Value::Bytes(response.value.expose().to_vec()));
             if !response.client_salt.is_empty() {
-                caps = caps.with("challenge_client_salt", Value::Bytes(response.client_salt.clone()));
+                caps = caps.with(salt, Value::Bytes(response.client_salt.clone()));
             }
+        }
+        if !self.first_words.is_empty() {
+            caps = caps.with(WORDS, Value::Bytes(self.first_words.clone()));
+        }
+        if self.response.is_some() {
+            caps = caps.with("challenge_padding", Value::Bytes(self.padding.clone()));
         }
         caps.into_packet(encoder, Kind::Hello)
     }
 }
 
-fn take_response(caps: &mut Caps) -> Result<Option<Response>, WireError> {
-    let value = caps.take_bytes("challenge_response", Response::MAX_BYTES)?.map(Secret::new);
-    let salt = caps.take_bytes("challenge_client_salt", Response::MAX_BYTES)?;
+fn take_response(caps: &mut Caps, [value, salt]: [&'static str; 2]) -> Result<Option<Response>, WireError> {
+    let value = caps.take_bytes(value, Response::MAX_BYTES)?.map(Secret::new);
+    let salt = caps.take_bytes(salt, Response::MAX_BYTES)?;
     Ok(value.map(|value| Response::new(value, salt.unwrap_or_default())))
 }
 
@@ -229,6 +246,18 @@ fn level(caps: &Caps) -> Result<Option<i64>, WireError> {
     const NAME: &str = "compression_level";
     caps.find(NAME).map(|value| value.as_int().ok_or(WireError::Field(NAME, Fault::Type))).transpose()
 }
+
+/// The keys of the answer to a challenge: proof and salt.
+const ANSWER: [&str; 2] = ["challenge_response", "challenge_client_salt"];
+
+/// The most bytes for the daemon that a hello holds.
+pub const FIRST_WORDS: usize = 4096;
+
+/// Their key. It starts as credentials do, so that no backend is told twice.
+const WORDS: &str = "challenge_first_words";
+
+/// Those of the initial response. No program but ours looks at them.
+const INITIAL: [&str; 2] = ["challenge_initial_response", "challenge_initial_salt"];
 
 /// The form of requests before `request`: a key of its own each.
 const LEGACY_REQUESTS: [(&str, &str); 13] = [

@@ -28,7 +28,7 @@ pub use disconnect::Disconnect;
 pub use encoder::Encoder;
 pub use error::{Fault, WireError};
 pub use header::Header;
-pub use hello::{ClientHello, Hello};
+pub use hello::{ClientHello, FIRST_WORDS, Hello};
 pub use line::plain_text;
 pub use packet::{Decoder, Kind, Packet, Reply};
 pub use server_hello::ServerHello;

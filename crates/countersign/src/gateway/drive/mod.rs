@@ -89,7 +89,7 @@ impl Admitted {
         let Self { mut stream, speech, .. } = self;
         match speech {
             Speech::Silent => Ok(stream),
-            Speech::Xpra(client) if client.wants_bytes() => {
+            Speech::Xpra(mut client) if client.wants_bytes() => {
                 client.welcome(&mut stream).await?;
                 Ok(stream)
             }

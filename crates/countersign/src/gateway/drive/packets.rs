@@ -26,6 +26,9 @@ use crate::{
 #[derive(Debug)]
 pub struct XpraClient {
     hello: Hello,
+    took_initial: bool,
+    /// What the daemon hears first: it came with the initial response and counts with it (S-17).
+    first_words: Vec<u8>,
 }
 
 impl XpraClient {
@@ -44,7 +47,8 @@ impl XpraClient {
     ///
     /// # Errors
     /// The connection broke.
-    pub async fn welcome(&self, stream: &mut Stream) -> std::io::Result<()> {
+    pub async fn welcome(&mut self, stream: &mut Stream) -> std::io::Result<()> {
+        stream.unread(std::mem::take(&mut self.first_words));
         self.reply(stream, Caps::default().with("stream", Value::Bool(true))).await
     }
 
@@ -53,7 +57,7 @@ impl XpraClient {
     /// # Errors
     /// The connection broke, or the capabilities cannot be written in the client's encoder.
     pub async fn reply(&self, stream: &mut Stream, caps: Caps) -> std::io::Result<()> {
-        let caps = caps.with("version", XPRA_VERSION).with(ANNOUNCEMENT, env!("CARGO_PKG_VERSION"));
+        let caps = announced(caps, self.took_initial).with("version", XPRA_VERSION);
         let hello = ServerHello::with_caps(caps).map_err(std::io::Error::other)?;
         send(stream, &hello.packet(self.hello.encoder)).await
     }
@@ -123,10 +127,14 @@ impl Login<'_> {
                 }
                 Some(Action::Accept(grant)) => {
                     self.stream.unread(buffer);
-                    let Some(hello) = self.hello else {
+                    let Some(mut hello) = self.hello else {
                         break Refusal::new(Reason::Malformed, "accepted without a hello");
                     };
-                    let speech = Speech::Xpra(Box::new(XpraClient { hello }));
+                    let took_initial = self.conversation.took_initial_response();
+                    // Of a client whose first hello was not enough it is the last hello, without words.
+                    let said = std::mem::take(&mut hello.first_words);
+                    let first_words = if took_initial { said } else { Vec::new() };
+                    let speech = Speech::Xpra(Box::new(XpraClient { hello, took_initial, first_words }));
                     return Ok(Admitted { grant, stream: self.stream, speech });
                 }
                 Some(Action::Refuse(refusal)) => break refusal,
@@ -193,7 +201,7 @@ impl Login<'_> {
 
     async fn send_challenge(&mut self, challenge: challenge::Challenge) -> Result<(), Refusal> {
         let encoder = self.encoder();
-        let mut caps = Caps::default().with(ANNOUNCEMENT, env!("CARGO_PKG_VERSION"));
+        let mut caps = announced(Caps::default(), self.conversation.took_initial_response());
         if challenge.is_last {
             caps = caps.with(LAST, Value::Bool(true));
         }
@@ -253,9 +261,15 @@ fn read_hello(hello: &mut Hello, chain: &Chain) -> ClientMessage {
     };
     let claim = said.into_iter().fold(claim, |claim, (name, text)| claim.saying(name, text));
     let offer = Offer::new(hello.digests.clone(), hello.salt_digests.clone());
-    let response = hello.response.take();
+    let (response, initial) = (hello.response.take(), hello.initial_response.take());
     let hello = challenge::Hello::new(claim, offer).expecting_challenge(hello.expects_challenge);
-    ClientMessage::Hello(Box::new(hello.with_response(response)))
+    ClientMessage::Hello(Box::new(hello.with_response(response).with_initial_response(initial)))
+}
+
+/// `caps` with what tells our own client who speaks, and whether its initial response was judged.
+fn announced(caps: Caps, took_initial: bool) -> Caps {
+    let caps = caps.with(ANNOUNCEMENT, env!("CARGO_PKG_VERSION"));
+    if took_initial { caps.with(INITIAL, Value::Bool(true)) } else { caps }
 }
 
 /// JSON as a value of a packet. What is null is left out: not every encoder has a word for it.
@@ -313,6 +327,9 @@ const ANNOUNCEMENT: &str = "countersign";
 
 /// What a challenge says that no other follows, to our own client.
 const LAST: &str = "last";
+
+/// What a challenge or the hello says when the answer in the client's first hello was judged.
+const INITIAL: &str = "initial";
 
 /// The version that Xpra clients are told: they refuse servers below 3.0 and take any higher one.
 const XPRA_VERSION: &str = "6.5";
