@@ -20,6 +20,7 @@ use crate::{
     },
 };
 
+mod exhaustive;
 mod initial;
 mod questions;
 mod time;
