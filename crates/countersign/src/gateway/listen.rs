@@ -123,6 +123,14 @@ impl Door {
     }
 }
 
+/// A client that was let in, and its daemon.
+struct Entered {
+    client: Stream,
+    daemon: Opened,
+    /// What the client was known by, if it showed one.
+    certificate: Option<[u8; 32]>,
+}
+
 /// A door without its listener: what each of its connections needs.
 struct Inside {
     name: String,
@@ -145,7 +153,6 @@ impl Inside {
 
     /// One connection, from accept to its end.
     async fn receive(&self, stream: Stream, peer: Peer, place: Place) {
-        let start = Instant::now();
         let session = session_id();
         if let Some(warning) = &self.warning {
             warn!(socket = self.name, peer = %peer, "{warning}");
@@ -153,32 +160,46 @@ impl Inside {
         if self.acceptor.protocol() == Protocol::Rpc {
             return Box::pin(rpc::serve(self.hall(), stream, peer, place, session)).await;
         }
-        // The state of a login is larger than that of a session and gone when the session starts.
-        let login = Box::pin(self.acceptor.meet(stream, peer.clone()));
-        let admitted = tokio::select! {
-            biased;
-            admitted = login => admitted,
-            () = place.given_up() => {
-                let refusal = Refusal::new(Reason::Busy, "too many are logging in: its place went to another");
-                Err(Turned { refusal, peer: Arc::new(peer), username: None })
+        // The state of a login is larger than that of a session and gone when the session starts, as are the
+        // grant and the client's hello.
+        let Some(entered) = Box::pin(self.enter(stream, peer, place, &session)).await else { return };
+        let since = Instant::now();
+        let ended = self.pass_on(entered).await;
+        audit::session_ended(&session, &ended, since.elapsed());
+    }
+
+    /// From the first byte to an open daemon. `None` where there is no session: the client was turned away or
+    /// only asked something, or the daemon could not be reached.
+    async fn enter(&self, stream: Stream, peer: Peer, place: Place, session: &str) -> Option<Entered> {
+        let start = Instant::now();
+        let met = {
+            let mut login = pin!(self.acceptor.meet(stream, peer.clone()));
+            tokio::select! {
+                biased;
+                met = &mut login => met,
+                () = place.given_up() => {
+                    let cause = "too many are logging in: its place went to another";
+                    let refusal = Refusal::new(Reason::Busy, cause);
+                    Err(Turned { refusal, peer: Arc::new(peer), username: None })
+                }
             }
         };
-        match admitted {
+        match met {
             Ok(Met::Enrolling(stream, peer)) => {
-                Box::pin(rpc::enrol(self.hall(), stream, peer, place, session, start)).await;
+                Box::pin(rpc::enrol(self.hall(), stream, peer, place, session.to_owned(), start)).await;
+                None
             }
             Ok(Met::Admitted(admitted)) => {
                 drop(place);
-                Decision::accepted(&self.name, &session, &admitted.grant, start.elapsed()).record();
-                let since = Instant::now();
-                let ended = self.hand_over(admitted, &session).await;
-                if let Some(ended) = ended {
-                    audit::session_ended(&session, &ended, since.elapsed());
-                }
+                Decision::accepted(&self.name, session, &admitted.grant, start.elapsed()).record();
+                let certificate = admitted.grant.peer().certificate.as_ref().map(|shown| shown.fingerprint);
+                let (client, daemon) = self.prepare(admitted, session).await?;
+                Some(Entered { client, daemon, certificate })
             }
             Err(turned) => {
                 let links = self.acceptor.chain().links().len();
-                Decision::refused(&self.name, &session, &turned, links, start.elapsed()).record();
+                Decision::refused(&self.name, session, &turned, links, start.elapsed()).record();
+                None
             }
         }
     }
@@ -193,22 +214,17 @@ impl Inside {
         }
     }
 
-    /// Takes an admitted client to the daemon. `None` where there is no session: the client only
-    /// asked something, or the daemon could not be reached.
-    async fn hand_over(&self, admitted: Admitted, session: &str) -> Option<Ended> {
-        let certificate =
-            admitted.grant.peer().certificate.as_ref().map(|certificate| certificate.fingerprint);
-        // The grant and the client's hello, which may be large, do not live as long as the session.
-        let (client, opened) = Box::pin(self.prepare(admitted, session)).await?;
+    /// Passes the bytes of a session on until its end; a certificate that is taken back ends it.
+    async fn pass_on(&self, Entered { client, daemon, certificate }: Entered) -> Ended {
         let control = Control::new();
-        let mut session = pin!(relay(client, opened, &control));
+        let mut session = pin!(relay(client, daemon, &control));
         if let Some((reliance, certificate)) = self.reliance.as_ref().zip(certificate) {
             tokio::select! {
-                ended = &mut session => return Some(ended),
+                ended = &mut session => return ended,
                 () = reliance.lost(certificate) => control.kill(),
             }
         }
-        Some(session.await)
+        session.await
     }
 
     /// Opens the daemon for a client and says to both what is due before the bytes are theirs.

@@ -335,6 +335,13 @@ fn split(path: &Path) -> Option<(&Path, &OsStr)> {
 /// Connections that wait to be accepted. The kernel's own limit may be lower.
 const BACKLOG: i32 = 1024;
 
+/// One call to the system for each connection to a daemon, where that is enough.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn new_socket() -> io::Result<Socket> {
+    Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn new_socket() -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
