@@ -85,8 +85,16 @@ fn s_052_the_kernel_keeps_outsiders_away_until_an_insider_has_come() {
     let mut outside = client(&outsider, "outside");
     let refused = outside.call(&["echo", "x"]);
     assert_eq!(refused["code"], "UNAUTHENTICATED", "{refused}");
-    assert!(refused["details"].as_str().unwrap_or_default().contains("authenticate"), "{refused}");
-    assert_eq!(outside.code(&["authenticate", "a long passphrase"]), "FAILED_PRECONDITION");
+    let details = refused["details"].as_str().unwrap_or_default();
+    assert!(details.contains("authenticate") && !details.contains("first here was"), "{refused}");
+    // Another insider, who is locked out by the first one, is told who that is (M5).
+    let told = client(&insider, "second").call(&["echo", "x"]);
+    let details = told["details"].as_str().unwrap_or_default();
+    let first = format!("first here was {} (uid {}), ", insider.name, insider.uid);
+    assert!(told["code"] == "UNAUTHENTICATED" && details.starts_with(&first), "{told}");
+    let refused = outside.call(&["authenticate", "a long passphrase"]);
+    assert!(!refused["details"].as_str().unwrap_or_default().contains("first here was"), "{refused}");
+    assert_eq!(refused["code"], "FAILED_PRECONDITION");
     assert_eq!(inside.code(&["set", "local.passphrase", "a long passphrase"]), "OK");
     assert_eq!(outside.code(&["authenticate", "a wrong passphrase"]), "INVALID_ARGUMENT");
     assert_eq!(outside.code(&["authenticate", "a long passphrase"]), "OK");

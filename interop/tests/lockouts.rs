@@ -19,7 +19,11 @@ fn m5_the_wrong_client_came_first() {
     rig.comes(&right).expect_code(77);
     // Whoever is out can neither use a passphrase that is not set nor set one.
     rig.authenticates(&right, "a guess of some length").expect_code(77).expect_text("invit");
-    rig.calls(&right, &["get", "local.passphrase"]).expect_code(77).expect_text("authenticate");
+    rig.calls(&right, &["get", "local.passphrase"])
+        .expect_code(77)
+        .expect_text("authenticate")
+        .expect_text("first here was")
+        .expect_text(&wrong.fingerprint()[..16]);
 
     rig.owner(&["trust", "list"]).expect_success().expect_text("first-use");
     let token = rig.owner(&["trust", "invite", "--name", "right"]).expect_success().stdout;

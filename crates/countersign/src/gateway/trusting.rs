@@ -3,11 +3,12 @@
 //! [`super::serve`] makes a [`Guard`] for each Unix socket on which somebody may be first, and a
 //! [`Reliance`] for each socket whose chain asks the store. The rules are in `trust`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use crate::{
+    Peer,
     config::SocketConfig,
     trust::{FirstUse, Place, Trust, TrustStore},
 };
@@ -47,13 +48,14 @@ impl Guard {
 pub(super) struct Reliance {
     trust: Trust,
     place: Place,
+    rule: FirstUse,
 }
 
 impl Reliance {
     /// On the certificates of this socket's clients.
     pub(super) fn of(socket: &SocketConfig, trust: &Trust) -> Option<Self> {
-        let place = socket.trust_place.clone();
-        socket.trusts.then(|| Self { trust: trust.clone(), place })
+        let (place, rule) = (socket.trust_place.clone(), socket.first_use.unwrap_or(FirstUse::OWNERS));
+        socket.trusts.then(|| Self { trust: trust.clone(), place, rule })
     }
 
     /// Where the certificates are kept.
@@ -64,6 +66,15 @@ impl Reliance {
     /// The same, if it is open.
     pub(super) fn store(&self) -> Option<&TrustStore> {
         self.trust.store()
+    }
+
+    /// Who came first, for a peer that may know (M5).
+    pub(super) async fn who_was_first(&self, peer: &Arc<Peer>) -> Option<String> {
+        // Over a network the answer is known without a thread that may wait for a disk.
+        peer.credentials()?;
+        let (trust, rule, peer) = (self.trust.clone(), self.rule, Arc::clone(peer));
+        let look = move || rule.who_was_first(trust.store()?, &peer);
+        spawn_blocking(look).await.ok().flatten()
     }
 
     /// Returns when a certificate is accepted here no more.

@@ -1,7 +1,10 @@
-//! Who may be the first client on a Unix socket: the one place that says so (S-52, S-57).
+//! Who may be the first client on a Unix socket, and hear who was: the one place that says so (S-52, S-57).
 
 use std::io;
 
+use time::OffsetDateTime;
+
+use super::{Entry, TrustStore};
 use crate::{
     Peer, Refusal,
     sys::{
@@ -17,6 +20,9 @@ pub struct FirstUse {
 }
 
 impl FirstUse {
+    /// Nobody but root and the gateway's own user.
+    pub const OWNERS: Self = Self { group: None };
+
     /// Members of this group and root may be first.
     pub fn for_group(group: u32) -> Self {
         Self { group: Some(group) }
@@ -30,7 +36,7 @@ impl FirstUse {
     /// The group database cannot be read.
     pub fn of_system() -> io::Result<Self> {
         if !rustix::process::geteuid().is_root() {
-            return Ok(Self { group: None });
+            return Ok(Self::OWNERS);
         }
         for name in ["sudo", "admin", "wheel"] {
             if let Some(group) = group_named(name)? {
@@ -81,6 +87,43 @@ impl FirstUse {
             ))),
         }
     }
+
+    /// Who came first, in words, for a peer that could have: it administers the machine and has to find
+    /// out why it is locked out (M5). Nobody else is told who comes here. It reads the store's file.
+    pub fn who_was_first(self, store: &TrustStore, peer: &Peer) -> Option<String> {
+        self.admits(peer).ok()?;
+        match store.first() {
+            Ok(first) => first.as_ref().map(told),
+            Err(error) => {
+                tracing::warn!("who was first cannot be read: {error}");
+                None
+            }
+        }
+    }
+}
+
+/// The most important words first: clients show two hundred characters of what a server says.
+fn told(entry: &Entry) -> String {
+    let uid = entry.uid.map_or(String::new(), |uid| format!(" (uid {uid})"));
+    let since = if entry.revoked.is_some() { ", taken back since" } else { "" };
+    let (name, date) = (&entry.name, date(entry.added));
+    format!(
+        "first here was {name}{uid}, {date}, certificate {:.16}{since}: as root see `countersign trust list`, \
+         then `trust remove` and `trust add --self`",
+        entry.fingerprint.to_string()
+    )
+}
+
+/// `2026-11-22 02:50 UTC`.
+fn date(at: i64) -> String {
+    OffsetDateTime::from_unix_timestamp(at).map_or_else(
+        |_| format!("{at} s after 1970"),
+        |at| {
+            let (year, month, day) = at.to_calendar_date();
+            let (hour, minute, _) = at.to_hms();
+            format!("{year:04}-{:02}-{day:02} {hour:02}:{minute:02} UTC", u8::from(month))
+        },
+    )
 }
 
 fn of_database(uid: u32) -> io::Result<Vec<u32>> {
@@ -104,7 +147,7 @@ mod tests {
         assert!(rule.admits(&peer(123_456, 123_456, &[5, 27])).is_ok());
         assert!(rule.admits(&peer(123_456, 123_456, &[5, 270])).is_err());
         assert!(rule.admits(&Peer::unix(None)).is_err());
-        assert!(FirstUse { group: None }.admits(&peer(123_456, 27, &[27])).is_err());
+        assert!(FirstUse::OWNERS.admits(&peer(123_456, 27, &[27])).is_err());
         assert!(FirstUse::for_group(u32::MAX).admits(&peer(123_456, u32::MAX, &[])).is_err());
     }
 
@@ -112,6 +155,35 @@ mod tests {
     fn s_057_nobody_is_first_over_tcp() {
         let address = "127.0.0.1:50051".parse().unwrap();
         assert!(FirstUse::for_group(0).admits(&Peer::tcp(address, address)).is_err());
+    }
+
+    #[test]
+    fn m5_who_was_first_is_told_to_whoever_could_have_been_and_to_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = TrustStore::open(&folder.path().join("state")).unwrap();
+        let rule = FirstUse::for_group(27);
+        assert_eq!(rule.who_was_first(&store, &peer(0, 0, &[])), None, "nobody was");
+        let fingerprint = crate::transport::tls::Fingerprint([0xab; 32]);
+        let name = crate::Username::parse("gui").unwrap();
+        let mut entry = Entry::new(fingerprint, name, crate::trust::Way::FirstUse, "uid 1000", 1_700_000_000);
+        entry.uid = Some(1000);
+        store.add(entry, b"certificate").unwrap();
+        let facts = "first here was gui (uid 1000), 2023-11-14 22:13 UTC, certificate abababababababab";
+        for insider in [peer(0, 0, &[]), peer(123_456, 27, &[]), peer(123_456, 5, &[5, 27])] {
+            let told = rule.who_was_first(&store, &insider).unwrap();
+            assert!(told.starts_with(&format!("{facts}: ")) && told.len() <= 200, "{told}");
+            assert!(told.contains("trust list") && told.contains("trust add --self"), "{told}");
+        }
+        let address = "127.0.0.1:50051".parse().unwrap();
+        for outsider in [peer(123_456, 123_456, &[5]), Peer::unix(None), Peer::tcp(address, address)] {
+            assert_eq!(rule.who_was_first(&store, &outsider), None, "{outsider:?}");
+        }
+        assert_eq!(FirstUse::OWNERS.who_was_first(&store, &peer(123_456, 27, &[27])), None);
+        store.revoke(&fingerprint, "the GUI started by itself").unwrap();
+        let told = rule.who_was_first(&store, &peer(0, 0, &[])).unwrap();
+        assert!(told.starts_with(&format!("{facts}, taken back since: ")) && told.len() <= 200, "{told}");
+        store.forget(&fingerprint).unwrap();
+        assert_eq!(rule.who_was_first(&store, &peer(0, 0, &[])), None);
     }
 
     #[test]

@@ -67,6 +67,7 @@ impl SqliteStore {
         store.check_form()?;
         // What came to the tables after the first release is made where it is missing.
         store.looking(|connection| connection.execute_batch(LATER))?;
+        store.looking(note_first)?;
         Ok(store)
     }
 
@@ -197,6 +198,12 @@ impl Store for SqliteStore {
         found.transpose().map_err(|why| self.damaged(why))
     }
 
+    fn first(&self) -> Result<Option<Entry>, TrustError> {
+        let sql = "SELECT fingerprint FROM first WHERE fingerprint IS NOT NULL";
+        let first = self.looking(|connection| connection.query_row(sql, [], |row| row.get(0)).optional())?;
+        first.map_or(Ok(None), |fingerprint| self.entry(&Fingerprint(fingerprint)))
+    }
+
     fn certificate(&self, fingerprint: &Fingerprint) -> Result<Option<Vec<u8>>, TrustError> {
         let sql = "SELECT der FROM documents WHERE fingerprint = ?1";
         self.looking(|connection| connection.query_row(sql, [fingerprint.0], |row| row.get(0)).optional())
@@ -244,6 +251,8 @@ fn make(step: &Transaction<'_>, change: &Change<'_>) -> Result<Applied, rusqlite
             step.execute("DELETE FROM documents WHERE fingerprint = ?1", [fingerprint.0])?;
             let gone = step.execute("DELETE FROM certificates WHERE fingerprint = ?1", [fingerprint.0])?;
             step.execute("UPDATE meta SET certificates = certificates - ?1", [gone > 0])?;
+            // The place stays taken, and nobody else is said to have taken it.
+            step.execute("UPDATE first SET fingerprint = NULL WHERE fingerprint = ?1", [fingerprint.0])?;
             gone
         }
         Change::SetPassphrase(passphrase) => {
@@ -279,7 +288,7 @@ fn make(step: &Transaction<'_>, change: &Change<'_>) -> Result<Applied, rusqlite
             params![key, to],
         )?,
         Change::Reset => {
-            for table in ["certificates", "documents", "passphrase", "invitations", "guesses"] {
+            for table in ["certificates", "documents", "passphrase", "invitations", "guesses", "first"] {
                 step.execute(&format!("DELETE FROM {table}"), [])?;
             }
             step.execute("UPDATE meta SET initialised = 0, certificates = 0", [])?
@@ -315,8 +324,20 @@ fn accept(step: &Transaction<'_>, entry: &Entry, certificate: &[u8]) -> Result<u
     write_entry(step, entry)?;
     step.prepare_cached("INSERT OR REPLACE INTO documents (fingerprint, der) VALUES (?1, ?2)")?
         .execute(params![entry.fingerprint.0, certificate])?;
+    step.prepare_cached("INSERT OR IGNORE INTO first (place, fingerprint) VALUES (1, ?1)")?
+        .execute([entry.fingerprint.0])?;
     step.prepare_cached("UPDATE meta SET initialised = 1, certificates = certificates + ?1")?
         .execute([is_new])
+}
+
+/// Notes who was first in a store of an earlier version, which did not: the oldest entry that there is.
+fn note_first(connection: &Connection) -> Result<(), rusqlite::Error> {
+    let noted: u32 = connection.query_row("SELECT count(*) FROM first", [], |row| row.get(0))?;
+    if noted == 0 {
+        let oldest = "INSERT INTO first SELECT 1, fingerprint FROM certificates ORDER BY added LIMIT 1";
+        connection.execute(oldest, [])?;
+    }
+    Ok(())
 }
 
 fn exists(step: &Transaction<'_>, fingerprint: &Fingerprint) -> Result<bool, rusqlite::Error> {
@@ -422,7 +443,11 @@ COMMIT;
 ";
 
 /// Made at every opening, in stores of earlier versions too. It changes nothing that those read.
-const LATER: &str = "CREATE TABLE IF NOT EXISTS marks (key TEXT PRIMARY KEY, height INTEGER NOT NULL) STRICT";
+/// `first` has one row once there was an entry, which tells and decides nothing.
+const LATER: &str = "
+CREATE TABLE IF NOT EXISTS marks (key TEXT PRIMARY KEY, height INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS first (place INTEGER PRIMARY KEY CHECK (place = 1), fingerprint BLOB) STRICT;
+";
 
 #[cfg(test)]
 mod tests;

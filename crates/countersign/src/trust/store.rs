@@ -41,6 +41,13 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// As [`Store::load`].
     fn entry(&self, fingerprint: &Fingerprint) -> Result<Option<Entry>, TrustError>;
 
+    /// The entry that took the first place, whatever became of it since. `None` if nobody has taken it,
+    /// or the entry was forgotten.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn first(&self) -> Result<Option<Entry>, TrustError>;
+
     /// The certificate of an entry in DER, where it was kept.
     ///
     /// # Errors
@@ -226,6 +233,7 @@ pub(super) mod tests {
     fn the_first_place_is_taken_once(open: &dyn Fn() -> Box<dyn Store>) {
         let store = open();
         assert!(!all(&*store).1.initialised);
+        assert_eq!(store.first().unwrap(), None);
         assert_eq!(admit(&*store, &entry(1), Admission::First), Applied::Made);
         assert_eq!(admit(&*store, &entry(2), Admission::First), Applied::Overtaken);
         drop(store);
@@ -234,9 +242,15 @@ pub(super) mod tests {
         let (entries, contents) = all(&*store);
         assert!(contents.initialised);
         assert_eq!(entries, [entry(1)]);
+        assert_eq!(admit(&*store, &entry(0), Admission::Owner), Applied::Made);
+        assert_eq!(store.first().unwrap(), Some(entry(1)), "whoever comes later");
+        assert_eq!(store.apply(&Change::Forget(&Fingerprint([0; 32]))).unwrap(), Applied::Made);
         assert_eq!(store.apply(&Change::Forget(&Fingerprint([1; 32]))).unwrap(), Applied::Made);
         assert_eq!(store.apply(&Change::Forget(&Fingerprint([1; 32]))).unwrap(), Applied::Overtaken);
         assert_eq!(admit(&*store, &entry(3), Admission::First), Applied::Overtaken, "empty is not first");
+        assert_eq!(admit(&*store, &entry(3), Admission::Owner), Applied::Made);
+        assert_eq!(store.first().unwrap(), None, "as if it had never been, and nobody in its place");
+        assert_eq!(store.apply(&Change::Forget(&Fingerprint([3; 32]))).unwrap(), Applied::Made);
     }
 
     fn entries_are_kept_as_they_are(open: &dyn Fn() -> Box<dyn Store>) {
@@ -345,5 +359,6 @@ pub(super) mod tests {
         assert_eq!(store.mark("otp:b").unwrap(), Some(8), "a code that was used stays used");
         assert_eq!(store.certificate(&Fingerprint([2; 32])).unwrap(), None);
         assert_eq!(admit(&*store, &entry(3), Admission::First), Applied::Made);
+        assert_eq!(store.first().unwrap(), Some(entry(3)));
     }
 }

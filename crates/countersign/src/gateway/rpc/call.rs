@@ -176,7 +176,7 @@ impl Calls {
         let pings = request.uri().path() == path::PING;
         match if pings { self.ask_without_taking().await } else { self.ask().await } {
             Err(refusal) if pings => refused(&Status::new(self.status(&refusal).code, "")),
-            Err(refusal) => refused(&self.status(&refusal)),
+            Err(refusal) => refused(&Box::pin(self.explained(&refusal)).await),
             Ok(grant) => match request.uri().path() {
                 path::GET | path::SET => Box::pin(enrol::setting(self, &grant, request, live)).await,
                 _ => pass::on(self, &grant, request, Vec::new(), live).await,
@@ -317,6 +317,24 @@ impl Calls {
             Reason::Timeout | Reason::Busy => Status::new(Code::Unavailable, refusal.public()),
             _ if !is_about_certificate(refusal) => Status::new(Code::Unauthenticated, refusal.public()),
             _ => Status::new(Code::Unauthenticated, self.way_out()),
+        }
+    }
+
+    /// The same for whoever has to mend it too.
+    pub(super) async fn explained(&self, refusal: &Refusal) -> Status {
+        let status = self.status(refusal);
+        match is_about_certificate(refusal) && status.code == Code::Unauthenticated {
+            true => self.with_first(status).await,
+            false => status,
+        }
+    }
+
+    /// With who came first in front, where the client may know that: it may be locked out by it (M5).
+    pub(super) async fn with_first(&self, status: Status) -> Status {
+        let Some(reliance) = &self.hall.reliance else { return status };
+        match reliance.who_was_first(&self.peer).await {
+            Some(first) => Status::new(status.code, format!("{first}. {}", status.message)),
+            None => status,
         }
     }
 

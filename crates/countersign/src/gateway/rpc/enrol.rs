@@ -40,7 +40,7 @@ pub(super) async fn authenticate(calls: &Calls, request: Request<Incoming>) -> R
             "invitation" => store.enrol_by_token(&newcomer, &passphrase),
             _ => store.enrol_by_passphrase(&newcomer, &passphrase),
         };
-        enrolled(calls, way, on_a_thread(trust, enrol).await)
+        enrolled(calls, way, on_a_thread(trust, enrol).await).await
     };
     done.await.map_or_else(|status: Status| refused(&status), |()| replied(&AuthenticateReply::default()))
 }
@@ -62,7 +62,7 @@ pub(super) async fn renew(calls: &Calls, request: Request<Incoming>) -> Response
         }
         let old = Certificate::new(&request.certificate).fingerprint;
         let renewed = on_a_thread(trust, move |store: &TrustStore| store.renew(&old, &newcomer)).await;
-        enrolled(calls, "renewal", renewed)
+        enrolled(calls, "renewal", renewed).await
     };
     done.await.map_or_else(|status: Status| refused(&status), |()| replied(&RenewReply::default()))
 }
@@ -152,7 +152,7 @@ async fn newcomer(calls: &Calls) -> Result<(Trust, Newcomer), Status> {
     match calls.ask_as_stranger().await {
         Err(refusal) if !is_about_certificate(&refusal) => {
             calls.note_refused(&refusal);
-            Err(calls.status(&refusal))
+            Err(calls.explained(&refusal).await)
         }
         _ => match Newcomer::of(calls.peer()) {
             Some(newcomer) => Ok((trust, newcomer)),
@@ -194,7 +194,11 @@ async fn on_a_thread<T: Send + 'static>(
 }
 
 /// Records how an enrolment ended, and says what the client is told.
-fn enrolled(calls: &Calls, way: &'static str, done: Result<Identity, EnrolError>) -> Result<(), Status> {
+async fn enrolled(
+    calls: &Calls,
+    way: &'static str,
+    done: Result<Identity, EnrolError>,
+) -> Result<(), Status> {
     let error = match done {
         Ok(identity) => {
             audit::enrolled(&calls.hall().name, calls.session(), calls.peer(), identity.name.as_str(), way);
@@ -211,7 +215,12 @@ fn enrolled(calls: &Calls, way: &'static str, done: Result<Identity, EnrolError>
     };
     log(calls, &error);
     calls.record_refusal(Refusal::new(reason, format!("{way}: {}", error.code())));
-    Err(Status::new(code, error.to_string()))
+    let status = Status::new(code, error.to_string());
+    Err(match error {
+        // Nobody can enrol, and whoever could change that is the one who came first.
+        EnrolError::NoPassphrase => calls.with_first(status).await,
+        _ => status,
+    })
 }
 
 fn log(calls: &Calls, error: &EnrolError) {

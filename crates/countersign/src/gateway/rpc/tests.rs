@@ -55,6 +55,31 @@ async fn s_019_strangers_are_refused_before_the_daemon_hears_of_them_and_told_th
 }
 
 #[tokio::test]
+async fn m5_whoever_administers_the_machine_is_told_who_came_first() {
+    // The tests run as root or as the gateway's own user.
+    let rig = Rig::new().await;
+    assert_eq!(rig.connect(&key()).await.unary(ECHO, b"").await.code(), Code::Ok);
+    let entry = rig.store().entries().unwrap().remove(0);
+    let mut stranger = rig.connect(&key()).await;
+    let refused = stranger.unary(ECHO, b"").await.status();
+    let first = format!("first here was {} (uid {}), ", entry.name, entry.uid.unwrap());
+    assert!(refused.message.starts_with(&first), "{refused}");
+    let digits = &entry.fingerprint.to_string()[..16];
+    for words in [digits, "trust list", "trust remove", "trust add --self", "countersign authenticate"] {
+        assert!(refused.message.contains(words), "{words}: {refused}");
+    }
+    // Nobody can enrol, and the one who could change that came first.
+    let guess = AuthenticateRequest::new(Secret::new("guess"));
+    let refused = stranger.call(path::AUTHENTICATE, &guess).await.status();
+    assert!(refused.message.starts_with(&first) && refused.code == Code::FailedPrecondition, "{refused}");
+    let ping = stranger.call(path::PING, &PingRequest::default()).await.status();
+    assert_eq!(ping.message, "");
+    rig.store().forget(&entry.fingerprint).unwrap();
+    let refused = stranger.unary(ECHO, b"").await.status();
+    assert!(refused.message.starts_with("this client is not accepted: "), "{refused}");
+}
+
+#[tokio::test]
 async fn s_051_ping_and_authenticate_take_no_first_place() {
     let rig = Rig::new().await;
     let (one, other) = (key(), key());

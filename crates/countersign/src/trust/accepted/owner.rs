@@ -109,6 +109,15 @@ impl TrustStore {
         Ok(entries)
     }
 
+    /// The entry that took the first place, also if it was taken back since. `None` if nobody has taken
+    /// it, or the entry was forgotten.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn first(&self) -> Result<Option<Entry>, TrustError> {
+        self.store.first()
+    }
+
     /// The certificate of an entry in DER.
     ///
     /// # Errors

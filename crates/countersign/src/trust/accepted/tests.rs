@@ -313,6 +313,9 @@ fn s_054_an_enrolment_that_cannot_be_kept_is_refused_and_the_next_one_works() {
         fn entry(&self, fingerprint: &Fingerprint) -> Result<Option<Entry>, TrustError> {
             self.0.entry(fingerprint)
         }
+        fn first(&self) -> Result<Option<Entry>, TrustError> {
+            self.0.first()
+        }
         fn certificate(&self, fingerprint: &Fingerprint) -> Result<Option<Vec<u8>>, TrustError> {
             self.0.certificate(fingerprint)
         }

@@ -94,6 +94,22 @@ fn s_053_rows_that_vanish_are_missed() {
 }
 
 #[test]
+fn a_store_of_an_earlier_version_knows_its_oldest_entry_as_the_first() {
+    let folder = folder();
+    with_one(folder.path());
+    let store = SqliteStore::open(folder.path()).unwrap();
+    let name = Username::parse("bob").unwrap();
+    let later = Entry::new(Fingerprint([1; 32]), name, Way::Added, "root", 2);
+    assert_eq!(store.apply(&Change::AdmitAll(&[(later, b"der".to_vec())])).unwrap(), Applied::Made);
+    drop(store);
+    let connection = Connection::open(folder.path().join(FILE)).unwrap();
+    connection.execute("DROP TABLE first", []).unwrap();
+    drop(connection);
+    let first = SqliteStore::open(folder.path()).unwrap().first().unwrap();
+    assert_eq!(first.map(|entry| entry.fingerprint), Some(Fingerprint([7; 32])));
+}
+
+#[test]
 fn s_053_what_was_set_aside_makes_room_for_a_new_one() {
     let folder = folder();
     assert_eq!(SqliteStore::set_aside(folder.path(), 5).unwrap(), None);
