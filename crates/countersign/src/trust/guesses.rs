@@ -89,9 +89,10 @@ pub(super) fn account_keys(peer: &Peer, what: &str, account: &str) -> [String; 2
     [source(peer), format!("{ACCOUNT}{what}:{account}")]
 }
 
-/// The keys of a guess at the passphrase or an invitation.
-pub(super) fn keys(peer: &Peer, certificate: &Fingerprint) -> [String; 3] {
-    [source(peer), format!("certificate:{certificate}"), ALL.to_owned()]
+/// The keys of a guess at the passphrase or an invitation, for the certificate that was shown, if one was.
+pub(super) fn keys(peer: &Peer, certificate: Option<&Fingerprint>) -> Vec<String> {
+    let certificate = certificate.map(|certificate| format!("certificate:{certificate}"));
+    [source(peer), ALL.to_owned()].into_iter().chain(certificate).collect()
 }
 
 /// Where a peer is, as far as addresses are not free to choose: IPv6 by its /64.

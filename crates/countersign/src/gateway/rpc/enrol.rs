@@ -2,7 +2,7 @@
 //!
 //! The rules are the trust store's. Multipass's codes are kept, because its clients and their manuals rely on them.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use hyper::{Request, Response, body::Incoming};
 use tokio::{task::spawn_blocking, time::timeout};
@@ -33,12 +33,14 @@ use crate::{
 pub(super) async fn authenticate(calls: &Calls, request: Request<Incoming>) -> Response<Answer> {
     let done = async {
         let (trust, newcomer) = newcomer(calls).await?;
-        let message = complete(calls, request).await?;
+        let (message, peer) = (complete(calls, request).await?, Arc::clone(calls.peer()));
         let passphrase = AuthenticateRequest::decode(message.expose()).map_err(fault)?.passphrase;
         let way = if Token::is_meant_by(&passphrase) { "invitation" } else { "passphrase" };
-        let enrol = move |store: &TrustStore| match way {
-            "invitation" => store.enrol_by_token(&newcomer, &passphrase),
-            _ => store.enrol_by_passphrase(&newcomer, &passphrase),
+        // Multipass's order: what is given is judged first, and then there is no certificate to accept.
+        let enrol = move |store: &TrustStore| match (newcomer, way) {
+            (None, _) => Err(store.judge_without_certificate(&peer, &passphrase)),
+            (Some(newcomer), "invitation") => store.enrol_by_token(&newcomer, &passphrase),
+            (Some(newcomer), _) => store.enrol_by_passphrase(&newcomer, &passphrase),
         };
         enrolled(calls, way, on_a_thread(trust, enrol).await).await
     };
@@ -49,6 +51,8 @@ pub(super) async fn authenticate(calls: &Calls, request: Request<Incoming>) -> R
 pub(super) async fn renew(calls: &Calls, request: Request<Incoming>) -> Response<Answer> {
     let done = async {
         let (trust, newcomer) = newcomer(calls).await?;
+        let newcomer =
+            newcomer.ok_or_else(|| Status::new(Code::Internal, EnrolError::NoCertificate.to_string()))?;
         let message = complete(calls, request).await?;
         let request = RenewRequest::decode(message.expose()).map_err(fault)?;
         let Some(binding) = &calls.peer().channel_binding else {
@@ -145,19 +149,16 @@ async fn passphrase(calls: &Calls, grant: &Grant, setting: Setting) -> Result<Re
     }
 }
 
-/// Who asks to come in. The links in front of `certificate` hold for that too: nobody guesses from an address
+/// Who asks to come in, if a certificate was shown. The links in front of `certificate` hold for that too: nobody guesses from an address
 /// that may not even connect. Nobody becomes the first client by it.
-async fn newcomer(calls: &Calls) -> Result<(Trust, Newcomer), Status> {
+async fn newcomer(calls: &Calls) -> Result<(Trust, Option<Newcomer>), Status> {
     let trust = trust(calls)?;
     match calls.ask_as_stranger().await {
         Err(refusal) if !is_about_certificate(&refusal) => {
             calls.note_refused(&refusal);
             Err(calls.explained(&refusal).await)
         }
-        _ => match Newcomer::of(calls.peer()) {
-            Some(newcomer) => Ok((trust, newcomer)),
-            None => Err(Status::new(Code::Internal, EnrolError::NoCertificate.to_string())),
-        },
+        _ => Ok((trust, Newcomer::of(calls.peer()))),
     }
 }
 
@@ -211,6 +212,7 @@ async fn enrolled(
         EnrolError::Wrong | EnrolError::Spent => (Code::InvalidArgument, Reason::WrongSecret),
         EnrolError::TooMany { .. } => (Code::ResourceExhausted, Reason::Busy),
         EnrolError::Revoked => (Code::PermissionDenied, Reason::AccountDisabled),
+        EnrolError::NoCertificate => (Code::Internal, Reason::PeerDenied),
         _ => (Code::Internal, Reason::ModuleFailed),
     };
     log(calls, &error);

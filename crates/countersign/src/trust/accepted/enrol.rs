@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use super::{TrustStore, now};
 use crate::{
-    Identity, Secret,
+    Identity, Peer, Secret,
     transport::tls::Fingerprint,
     trust::{
         entry::{Entry, Standing, Way},
         error::EnrolError,
         guesses,
-        invitation::Token,
+        invitation::{Invitation, Token},
         newcomer::Newcomer,
         passphrase::Passphrase,
         store::{Admission, Applied, Change},
@@ -43,12 +43,8 @@ impl TrustStore {
         newcomer: &Newcomer,
         passphrase: &Secret,
     ) -> Result<Identity, EnrolError> {
-        self.guessed(newcomer, || {
-            let set = self.view.read().passphrase.clone().filter(|set| set.is_open(now()));
-            let set = set.ok_or(EnrolError::NoPassphrase)?;
-            if !set.verifies(passphrase) {
-                return Err(EnrolError::Wrong);
-            }
+        self.guessed(newcomer.peer(), Some(newcomer), || {
+            let set = self.passphrase_of(passphrase)?;
             let _one_at_a_time = self.changing.lock();
             self.may_enrol(newcomer)?;
             let entry = newcomer.entry(Way::Passphrase, newcomer.from(), now());
@@ -67,12 +63,8 @@ impl TrustStore {
     /// # Errors
     /// It is no token of ours, was spent, too many were wrong, or the certificate cannot be kept.
     pub fn enrol_by_token(&self, newcomer: &Newcomer, token: &Secret) -> Result<Identity, EnrolError> {
-        self.guessed(newcomer, || {
-            let token: Option<Token> =
-                std::str::from_utf8(token.expose()).ok().and_then(|text| text.parse().ok());
-            let token = token.ok_or(EnrolError::Wrong)?;
-            let found = self.view.read().invitations.get(&token.id()).cloned();
-            let invitation = found.filter(|invitation| invitation.is_of(&token)).ok_or(EnrolError::Wrong)?;
+        self.guessed(newcomer.peer(), Some(newcomer), || {
+            let invitation = self.invitation_of(token)?;
             let _one_at_a_time = self.changing.lock();
             self.may_enrol(newcomer)?;
             let now = now();
@@ -94,6 +86,20 @@ impl TrustStore {
         })
     }
 
+    /// Judges a passphrase or a token of a client that shows no certificate: a guess like any other, of
+    /// which a right one lets nobody in, for there is nothing to accept, and uses up nothing (S-51).
+    pub fn judge_without_certificate(&self, peer: &Peer, secret: &Secret) -> EnrolError {
+        let judged = self.guessed(peer, None, || {
+            if Token::is_meant_by(secret) {
+                self.invitation_of(secret)?.is_open(now()).then_some(()).ok_or(EnrolError::Spent)?;
+            } else {
+                self.passphrase_of(secret)?;
+            }
+            Ok(())
+        });
+        judged.err().unwrap_or(EnrolError::NoCertificate)
+    }
+
     /// Accepts a certificate in place of an accepted one, whose holder asks for it. Both count until
     /// the new one was seen.
     ///
@@ -112,16 +118,33 @@ impl TrustStore {
     }
 
     /// Counts a guess, has it judged, and takes the count back if it was right.
-    fn guessed(
+    fn guessed<T>(
         &self,
-        newcomer: &Newcomer,
-        judge: impl FnOnce() -> Result<Identity, EnrolError>,
-    ) -> Result<Identity, EnrolError> {
-        let keys = guesses::keys(newcomer.peer(), &newcomer.fingerprint());
+        peer: &Peer,
+        newcomer: Option<&Newcomer>,
+        judge: impl FnOnce() -> Result<T, EnrolError>,
+    ) -> Result<T, EnrolError> {
+        let keys = guesses::keys(peer, newcomer.map(Newcomer::fingerprint).as_ref());
         let counts = |error: &EnrolError| {
             matches!(error, EnrolError::Wrong | EnrolError::NoPassphrase | EnrolError::Spent)
         };
         self.guess(&keys, judge, counts).map_err(|retry_after| EnrolError::TooMany { retry_after })?
+    }
+
+    /// The passphrase that is set, if `guess` is it.
+    fn passphrase_of(&self, guess: &Secret) -> Result<Arc<Passphrase>, EnrolError> {
+        let set = self.view.read().passphrase.clone().filter(|set| set.is_open(now()));
+        let set = set.ok_or(EnrolError::NoPassphrase)?;
+        if set.verifies(guess) { Ok(set) } else { Err(EnrolError::Wrong) }
+    }
+
+    /// The invitation whose token `guess` is, spent or not.
+    fn invitation_of(&self, guess: &Secret) -> Result<Invitation, EnrolError> {
+        let token: Option<Token> =
+            std::str::from_utf8(guess.expose()).ok().and_then(|text| text.parse().ok());
+        let token = token.ok_or(EnrolError::Wrong)?;
+        let found = self.view.read().invitations.get(&token.id()).cloned();
+        found.filter(|invitation| invitation.is_of(&token)).ok_or(EnrolError::Wrong)
     }
 
     /// A certificate that was taken back does not come back by itself: only the owner adds it again.

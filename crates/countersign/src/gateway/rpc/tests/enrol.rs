@@ -1,6 +1,10 @@
 //! The calls that are answered here.
 
 use super::*;
+use crate::{
+    Username,
+    trust::{NewInvitation, NewPassphrase},
+};
 
 #[tokio::test]
 async fn a_passphrase_lets_strangers_in_with_multipass_s_codes() {
@@ -31,6 +35,46 @@ async fn a_passphrase_lets_strangers_in_with_multipass_s_codes() {
     while let Ok(seen) = rig.seen.try_recv() {
         assert!(matches!(&seen, Seen::Call(uri, _) if uri.ends_with(ECHO)), "the daemon heard {seen:?}");
     }
+}
+
+#[tokio::test]
+async fn s_051_a_passphrase_is_judged_before_the_certificate_that_is_missing() {
+    let rig = Rig::new().await;
+    assert_eq!(rig.connect(&key()).await.unary(ECHO, b"").await.code(), Code::Ok);
+    let mut nobody = rig.connect_as(None).await;
+    let authenticate = |text: &str| AuthenticateRequest::new(Secret::new(text));
+    assert_eq!(nobody.call(path::AUTHENTICATE, &authenticate("x")).await.code(), Code::FailedPrecondition);
+    let new = NewPassphrase::new(Secret::new("therewillbesecrets"));
+    rig.store().set_passphrase(Some(&new), "test").unwrap();
+    let right = authenticate("therewillbesecrets");
+    let refused = nobody.call(path::AUTHENTICATE, &right).await.status();
+    assert!(refused.code == Code::Internal && refused.message.contains("no client certificate"), "{refused}");
+    // Wrong ones are counted as anybody's: the first was one too (M4).
+    for _ in 0..4 {
+        let refused = nobody.call(path::AUTHENTICATE, &authenticate("wrong")).await.status();
+        assert_eq!(refused.code, Code::InvalidArgument, "{refused}");
+    }
+    assert_eq!(nobody.call(path::AUTHENTICATE, &right).await.code(), Code::ResourceExhausted);
+    let mut stranger = rig.connect(&key()).await;
+    let same_source = stranger.call(path::AUTHENTICATE, &right).await;
+    assert_eq!(same_source.code(), Code::ResourceExhausted, "the same source with a certificate");
+    assert_eq!(rig.store().entries().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn s_051_an_invitation_is_not_spent_by_whoever_shows_no_certificate() {
+    let rig = Rig::new().await;
+    let name = Username::parse("bob").unwrap();
+    let new = NewInvitation::new(name, i64::MAX, Fingerprint([1; 32]), "tls://gate:1");
+    let token = rig.store().invite(new, "root").unwrap().1;
+    let authenticate = AuthenticateRequest::new(Secret::new(token.expose().as_bytes()));
+    let mut nobody = rig.connect_as(None).await;
+    assert_eq!(nobody.call(path::AUTHENTICATE, &authenticate).await.code(), Code::Internal);
+    let wrong = AuthenticateRequest::new(Secret::new("cs1-x"));
+    assert_eq!(nobody.call(path::AUTHENTICATE, &wrong).await.code(), Code::InvalidArgument);
+    let mut bob = rig.connect(&key()).await;
+    assert_eq!(bob.call(path::AUTHENTICATE, &authenticate).await.code(), Code::Ok);
+    assert_eq!(nobody.call(path::AUTHENTICATE, &authenticate).await.code(), Code::InvalidArgument, "spent");
 }
 
 #[tokio::test]
