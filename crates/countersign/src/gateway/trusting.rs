@@ -79,11 +79,8 @@ impl Reliance {
 
     /// Returns when a certificate is accepted here no more.
     pub(super) async fn lost(&self, certificate: [u8; 32]) {
-        let Some(store) = self.trust.store() else { return };
-        // The lease first: what changes between the two is seen.
-        let mut lease = store.lease(certificate);
-        while store.judge(&certificate, &self.place).is_ok() {
-            lease.changed().await;
+        if let Some(store) = self.trust.store() {
+            store.lost(certificate, &self.place).await;
         }
     }
 }

@@ -19,7 +19,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -152,25 +152,13 @@ impl TrustStore {
     pub fn judge(&self, certificate: &[u8; 32], place: &Place) -> Result<Identity, Refusal> {
         let now = now();
         let view = self.view.read();
-        let Some(accepted) = view.certificates.get(certificate) else {
-            return Err(Refusal::new(Reason::PeerDenied, "the certificate is not in the trust store"));
-        };
-        let why = match accepted.standing(now) {
-            Standing::Revoked => "the certificate was taken back",
-            Standing::Expired => "the certificate's entry has expired",
-            _ if accepted.rest.as_ref().is_some_and(|rest| !rest.scope.covers(place)) => {
-                "the certificate does not count for this socket or backend"
-            }
-            _ => {
-                let before = accepted.last_seen.load(Ordering::Relaxed);
-                if now.saturating_sub(before) >= SIGHT || before > now {
-                    accepted.last_seen.store(now, Ordering::Relaxed);
-                    self.seen.lock().push(Fingerprint(*certificate));
-                }
-                return Ok(Identity::new(accepted.name.clone()));
-            }
-        };
-        Err(Refusal::new(Reason::PeerDenied, why))
+        let accepted = view.judged(certificate, place, now)?;
+        let before = accepted.last_seen.load(Ordering::Relaxed);
+        if now.saturating_sub(before) >= SIGHT || before > now {
+            accepted.last_seen.store(now, Ordering::Relaxed);
+            self.seen.lock().push(Fingerprint(*certificate));
+        }
+        Ok(Identity::new(accepted.name.clone()))
     }
 
     /// What a certificate is worth, wherever.
@@ -238,6 +226,23 @@ impl TrustStore {
     }
 }
 
+impl View {
+    fn judged(&self, certificate: &[u8; 32], place: &Place, now: i64) -> Result<&Accepted, Refusal> {
+        let Some(accepted) = self.certificates.get(certificate) else {
+            return Err(Refusal::new(Reason::PeerDenied, "the certificate is not in the trust store"));
+        };
+        let why = match accepted.standing(now) {
+            Standing::Revoked => "the certificate was taken back",
+            Standing::Expired => "the certificate's entry has expired",
+            _ if accepted.rest.as_ref().is_some_and(|rest| !rest.scope.covers(place)) => {
+                "the certificate does not count for this socket or backend"
+            }
+            _ => return Ok(accepted),
+        };
+        Err(Refusal::new(Reason::PeerDenied, why))
+    }
+}
+
 impl Accepted {
     fn of(known: Known) -> Self {
         let Known { name, last_seen, expires, scope, revoked, replaces, .. } = known;
@@ -267,8 +272,11 @@ impl fmt::Debug for TrustStore {
 
 /// Seconds since 1970 by the system's clock: entries end by the calendar.
 pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    i64::try_from(since_1970().as_secs()).unwrap_or(i64::MAX)
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 fn unknown(fingerprint: &Fingerprint) -> TrustError {

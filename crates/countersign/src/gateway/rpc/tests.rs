@@ -1,6 +1,9 @@
 //! Real calls over TLS at a gateway, with a daemon behind it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use hyper::{
     HeaderMap,
@@ -294,6 +297,45 @@ async fn s_040_a_certificate_that_is_taken_back_ends_its_calls_at_once_and_the_n
     assert_eq!(client.unary(ECHO, b"back").await.data, b"back");
     drop(feed);
     assert!(matches!(rig.sees().await, Seen::Call(..)));
+}
+
+#[tokio::test]
+async fn s_040_the_end_of_an_entry_ends_its_calls_in_time_and_the_next_are_refused() {
+    let rig = Rig::new().await;
+    let mut client = rig.connect(&key()).await;
+    let (feed, body) = Feed::later();
+    feed.send(Frame::data(Bytes::from_static(b"x"))).await.unwrap();
+    let mut response = client.start(ECHO, HeaderMap::new(), body).await.unwrap();
+    assert!(response.frame().await.unwrap().is_ok());
+    let fingerprint = rig.store().entries().unwrap()[0].fingerprint;
+    let end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 2;
+    rig.store().amend(&fingerprint, |entry| entry.expires = Some(end.try_into().unwrap())).unwrap();
+    let ended = finish(response).await.unwrap();
+    let after = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + Duration::from_secs(end));
+    assert_eq!(ended.code(), Code::Unauthenticated);
+    assert!(after.as_ref().is_ok_and(|after| *after < Duration::from_millis(100)), "{after:?}");
+    assert_eq!(client.unary(ECHO, b"").await.code(), Code::Unauthenticated);
+    rig.store().amend(&fingerprint, |entry| entry.expires = None).unwrap();
+    assert_eq!(client.unary(ECHO, b"back").await.data, b"back");
+    drop(feed);
+}
+
+#[tokio::test]
+async fn s_040_the_end_of_an_entry_ends_a_stream_that_was_handed_over() {
+    let rig = Rig::at("bind", "", &["require-tls=yes", "protocol=stream", "auth=certificate"]).await;
+    let stream = rig.naming(&[], Some(&key())).await;
+    // The daemon's first words (HTTP/2's settings) show that the stream is its.
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    writer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut byte = [0];
+    reader.read_exact(&mut byte).await.unwrap();
+    let fingerprint = rig.store().entries().unwrap()[0].fingerprint;
+    let end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 2;
+    rig.store().amend(&fingerprint, |entry| entry.expires = Some(end.try_into().unwrap())).unwrap();
+    let ended = async { while matches!(reader.read(&mut byte).await, Ok(1)) {} };
+    timeout(Duration::from_secs(5), ended).await.unwrap();
+    let after = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + Duration::from_secs(end));
+    assert!(after.as_ref().is_ok_and(|after| *after < Duration::from_millis(100)), "{after:?}");
 }
 
 #[tokio::test]

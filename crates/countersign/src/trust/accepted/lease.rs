@@ -1,9 +1,43 @@
-//! How the sessions of a certificate learn that its entry has changed.
+//! How the sessions of a certificate learn that its entry has changed, or has come to its end.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
+
+use super::{TrustStore, since_1970};
+use crate::{Refusal, trust::entry::Place};
+
+impl TrustStore {
+    /// Returns when a certificate is accepted at `place` no more: it was taken back, restricted or
+    /// forgotten, or its entry is over (S-40).
+    pub async fn lost(&self, certificate: [u8; 32], place: &Place) {
+        // The lease first: what changes between the two is seen.
+        let mut lease = self.lease(certificate);
+        while let Ok(left) = self.left(&certificate, place) {
+            let end = async {
+                match left {
+                    // Timers do not follow the clock when that is set, or while the machine sleeps.
+                    Some(left) => sleep(left.min(LOOK_AGAIN)).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = lease.changed() => {}
+                () = end => {}
+            }
+        }
+    }
+
+    /// How long a certificate is accepted at `place`, as things are; `None` for ever.
+    fn left(&self, certificate: &[u8; 32], place: &Place) -> Result<Option<Duration>, Refusal> {
+        let (since, view) = (since_1970(), self.view.read());
+        let now = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        let expires = view.judged(certificate, place, now)?.expires;
+        let end = u64::try_from(expires).ok().filter(|_| expires != i64::MAX).map(Duration::from_secs);
+        Ok(end.map(|end| end.saturating_sub(since)))
+    }
+}
 
 /// A hold on the changes of one certificate.
 #[derive(Debug)]
@@ -58,3 +92,6 @@ impl Leases {
         self.0.lock().is_empty()
     }
 }
+
+/// How late a session may learn that the clock was set beyond the end of its certificate's entry.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);

@@ -232,6 +232,35 @@ async fn s_040_a_revoked_certificate_is_refused_at_once_and_its_sessions_are_tol
     assert!(judged(&store, &alice).is_ok(), "the owner adds it again");
 }
 
+#[tokio::test]
+async fn s_040_the_end_of_an_entry_is_told_in_time_and_may_be_moved() {
+    let folder = folder();
+    let store = open(&folder);
+    store.take_first_place(&newcomer(1)).unwrap();
+    let (fingerprint, place) = (newcomer(1).fingerprint(), Place::new("rpc", "tcp:db:1"));
+    let lost = || store.lost(fingerprint.0, &place);
+    let still = tokio::time::timeout(Duration::from_millis(20), lost()).await;
+    assert!(still.is_err(), "without an end");
+    let ends = |end| store.amend(&fingerprint, |entry| entry.expires = end).unwrap();
+    ends(Some(now() + 1));
+    // Moved while somebody waits, away and back.
+    let (told, end) = tokio::join!(tokio::time::timeout(Duration::from_millis(1500), lost()), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let end = now() + 3;
+        ends(Some(end));
+        end
+    });
+    assert!(told.is_err(), "it was moved");
+    lost().await;
+    let after = since_1970().checked_sub(Duration::from_secs(end.try_into().unwrap()));
+    assert!(after.is_some_and(|after| after < Duration::from_millis(100)), "{after:?}");
+    assert!(judged(&store, &newcomer(1)).is_err() && store.leases.are_none());
+    // An end that is over, and one that the clock cannot reach.
+    lost().await;
+    ends(Some(i64::MAX - 1));
+    assert!(tokio::time::timeout(Duration::from_millis(20), lost()).await.is_err());
+}
+
 #[test]
 fn an_entry_is_renamed_restricted_ended_and_forgotten() {
     let folder = folder();
