@@ -9,10 +9,10 @@ use std::{
 use countersign_interop::{
     Place,
     certificate::Pair,
-    gateway::Gateway,
+    gateway::{Door, Gateway, countersign},
     nginx::Nginx,
     postgres::{Postgres, psql},
-    process::{Daemon, program, run},
+    process::{Daemon, program, run, run_with_input},
 };
 use serde_json::Value;
 
@@ -82,6 +82,44 @@ fn s_040_the_session_of_a_certificate_that_is_taken_back_ends_at_once() {
     // The best of a few: a loaded machine is slow now and then.
     let quickest = quickest.min().expect("some tries");
     assert!(quickest < Duration::from_millis(100), "{quickest:?}");
+}
+
+#[test]
+fn our_own_client_says_nothing_to_a_socket_that_is_told_nothing() {
+    let place = Place::new();
+    let (alice, mallory) = (Pair::of_client(&place, "alice"), Pair::of_client(&place, "mallory"));
+    let web = Nginx::start();
+    let gateway = gateway("certificate", "", &format!("unix:{}", web.socket));
+    gateway.trust(&["add", &alice.cert, "--name", "alice"]).expect_success();
+    let (root, address) = (gateway.root(), format!("tls://localhost:{}", gateway.port()));
+    let shows = |pair: &Pair| ["--ca", &root, "--cert", &pair.cert, "--key", &pair.key].map(str::to_owned);
+    let page = |port: u16| {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--fail", "--max-time", "40"]);
+        run(command.arg(format!("http://127.0.0.1:{port}/page")))
+    };
+    let silent = |pair: &Pair| [&["--protocol".to_owned(), "stream".to_owned()][..], &shows(pair)].concat();
+    let door = Door::open(&address, &silent(&alice));
+    for _ in 0..3 {
+        assert_eq!(page(door.port).expect_success().stdout, "a page\n", "{}", gateway.log());
+    }
+    let shut = Door::open(&address, &silent(&mallory));
+    assert_ne!(page(shut.port).code, 0);
+    assert!(shut.log().contains("without a byte"), "{}", shut.log());
+
+    // Standard input and output, at a daemon that speaks first and then says what it hears.
+    let first = format!("tls+unix:{}", gateway.place().text("first"));
+    let connect = |pair: &Pair, protocol: &str| {
+        let mut arguments = vec!["connect".to_owned(), "--protocol".to_owned(), protocol.to_owned()];
+        arguments.extend(shows(pair));
+        arguments.push(first.clone());
+        run_with_input(&mut countersign(&place, &arguments), b"heard\n")
+    };
+    let whoami = connect(&alice, "stream").expect_success().stdout;
+    assert_eq!(first_line(&whoami).expect("a line of JSON")["user"], "alice", "{whoami}");
+    assert!(whoami.ends_with("\nheard\n"), "{whoami}");
+    connect(&mallory, "stream").expect_code(69).expect_text("countersign authenticate");
+    connect(&alice, "xpra").expect_text("add --protocol stream");
 }
 
 fn curl_is_served(chain: &str, clients: &Clients, enrol: impl Fn(&Gateway)) {

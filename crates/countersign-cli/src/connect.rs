@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use countersign::connect::{ConnectError, Connector, Door, pass, relay};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -13,6 +13,9 @@ use crate::{login::LoginArgs, report::Report};
 /// With --listen a local door stays open, and each connection made to it is logged in at the server:
 /// programs that know nothing of logins go through it. An Xpra client that comes to the door keeps its
 /// own session with the server, and the door adds the login.
+///
+/// Where the server's socket has `protocol=stream`, `--protocol stream` says nothing: the certificate that
+/// it is shown lets in, and every byte is the daemon's.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   countersign connect tls://alice@app.example:10000
@@ -20,6 +23,7 @@ use crate::{login::LoginArgs, report::Report};
   ssh -o ProxyCommand='countersign connect tls://alice@gate.example:10000' inner
   countersign connect --listen 127.0.0.1:5433 tls://alice@gate.example:10000
   countersign connect --listen unix:/run/user/1000/app.sock tls://gate.example
+  countersign connect --listen 127.0.0.1:6380 --protocol stream tls://gate.example:6379
 
 Exit codes: 0 done, 1 anything not named here, 2 usage, 69 unreachable, 75 try
 again later, 76 the server is not the right one or wants what is forbidden,
@@ -28,19 +32,28 @@ pub(crate) struct ConnectArgs {
     /// Keep a local door at HOST:PORT (loopback only; port 0 chooses one) or unix:PATH.
     #[arg(long, value_name = "LOCAL")]
     listen: Option<String>,
+    /// What is said to the server, as its socket's `protocol=` has it: the login in packets, or nothing.
+    #[arg(long, value_name = "PROTOCOL", default_value = "xpra")]
+    protocol: Protocol,
     #[command(flatten)]
     login: LoginArgs,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Protocol {
+    Xpra,
+    Stream,
+}
+
 pub(crate) fn run(args: ConnectArgs) -> Result<(), Report> {
     // Before the runtime has threads: files and variables are looked at now.
-    let connector = args.login.connector()?;
+    let connector = args.login.connector()?.saying_nothing(args.protocol == Protocol::Stream);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         match args.listen {
             Some(address) => serve(connector, &address).await,
             // What is typed before the login is the password, and nobody types a hello.
-            None if std::io::stdin().is_terminal() => {
+            None if std::io::stdin().is_terminal() && !connector.says_nothing() => {
                 let stream = connector.connect().await?.stream;
                 Ok(relay(stream, tokio::io::stdin(), tokio::io::stdout()).await?)
             }

@@ -55,6 +55,7 @@ pub struct Connector {
     settings: Settings,
     require_encryption: bool,
     request: Option<String>,
+    silent: bool,
 }
 
 /// What a server is told, beside the login.
@@ -118,6 +119,7 @@ impl Connector {
             settings: Settings::default(),
             require_encryption: false,
             request: None,
+            silent: false,
         }
     }
 
@@ -185,6 +187,24 @@ impl Connector {
         self
     }
 
+    /// Says nothing of a login, for a server whose socket has `protocol=stream`: it lets in by what the
+    /// transport proves, such as our certificate, or closes the connection without a word. A request is not
+    /// made there, and no handler asked.
+    #[must_use]
+    pub fn saying_nothing(mut self, silent: bool) -> Self {
+        self.silent = silent;
+        self
+    }
+
+    /// Whether nothing is said of a login.
+    pub fn says_nothing(&self) -> bool {
+        self.silent
+    }
+
+    pub(super) fn requires_auth(&self) -> bool {
+        self.settings.require_auth
+    }
+
     /// The address.
     pub fn uri(&self) -> &Uri {
         &self.uri
@@ -228,6 +248,9 @@ impl Connector {
     async fn connect_saying(&self, saying: Saying<'_>) -> Result<Connected, ConnectError> {
         let Saying { words, encoders, first } = &saying;
         self.judge_wire()?;
+        if self.silent {
+            return self.connect_silently(first).await;
+        }
         let responders = match &self.responders {
             Some(responders) => Arc::clone(responders),
             None => {
@@ -253,8 +276,9 @@ impl Connector {
                     return Ok(connected);
                 }
                 Err(Unfinished::Failed(failure)) => {
-                    let error = ConnectError::login(&self.uri, &failure);
-                    return match self.next_for(&reached).filter(|_| failure.kind == FailureKind::Refused) {
+                    let kind = failure.kind;
+                    let error = ConnectError::login(&self.uri, &hinted(failure));
+                    return match self.next_for(&reached).filter(|_| kind == FailureKind::Refused) {
                         Some(both) => self.connect_as_next(&both, saying, error).await,
                         None => Err(error),
                     };
@@ -313,7 +337,7 @@ impl Connector {
 
     /// Tells a server that knows our certificate of the next one, if that one comes to its end. The
     /// login is over and good: what goes wrong here is tried again at the next one.
-    async fn renew(&self, reached: &Reached) {
+    pub(super) async fn renew(&self, reached: &Reached) {
         let (Some(Shows::Own(own)), Some(shown)) = (&self.shows, reached.shown) else { return };
         let renewal = async {
             let both = own.succession(shown, &*self.person, SystemTime::now())?;
@@ -388,8 +412,17 @@ fn unreadable(words: &str) -> Failure {
         words => format!("the server does not understand this client (it says: \"{}\")", quotable(words)),
     };
     let kind = if words.is_empty() { FailureKind::Closed } else { FailureKind::Misbehaved };
-    Failure::new(kind, cause).with_fix("check that the address is a countersign or Xpra server's")
+    let fix = "check that the address is a countersign or Xpra server's";
+    Failure::new(kind, cause).with_fix(format!("{fix}; {STREAM}"))
 }
+
+/// A daemon behind a socket that is told nothing answers a hello with silence or with words of its own.
+fn hinted(failure: Failure) -> Failure {
+    let odd = matches!(failure.kind, FailureKind::Closed | FailureKind::Misbehaved | FailureKind::Timeout);
+    if odd && failure.fix.is_none() { failure.with_fix(STREAM) } else { failure }
+}
+
+const STREAM: &str = "if its socket has protocol=stream, add --protocol stream";
 
 /// How long a login may take longer because of a renewal.
 const RENEWAL: Duration = Duration::from_secs(5);

@@ -8,6 +8,7 @@
 //! | `known_servers` | [`KnownServers`]: who was accepted at first contact |
 //! | `identity` | [`OwnIdentity`]: the key and certificate of whoever connects |
 //! | `login` | the conversation over a stream, in packets |
+//! | `silent` | nothing of the kind, where the server is told nothing |
 //! | `succession` | the next certificate, while the present one still counts |
 //! | `rpc` | [`Calls`]: having a certificate accepted, and what lets others in |
 //! | `relay` | [`pass`], [`relay()`] and [`Door`]: what follows a login |
@@ -26,6 +27,7 @@ mod login;
 mod person;
 mod relay;
 mod rpc;
+mod silent;
 mod succession;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,13 @@
 //! What follows a login: bytes between the server and standard input and output, or a local door.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy},
@@ -14,7 +21,7 @@ use super::{
 };
 use crate::{
     error::ConfigError,
-    gateway::handover::{self, Control},
+    gateway::handover::{self, Control, EndReason},
     proto::wire::xpra::{Decoder, Hello, Limits},
     transport::{Address, Listener, Stream, UnixOptions},
 };
@@ -34,9 +41,15 @@ pub async fn pass(
     mut input: impl AsyncRead + Unpin,
     output: impl AsyncWrite + Unpin,
 ) -> Result<(), ConnectError> {
-    let connected = enter(connector, first_words(&mut input).await).await?;
-    let Connected { stream, server } = connected;
-    relay(stream, input, output).await.map_err(|error| ConnectError::broken(server.address, &error))
+    let Connected { stream, server } = enter(connector, &mut input).await?;
+    let unheard = AtomicBool::new(connector.says_nothing());
+    let passed = passed(stream, input, output, &unheard).await;
+    match passed {
+        Ok(Ended::Input) => Ok(()),
+        _ if unheard.into_inner() => Err(connector.unheard()),
+        Ok(Ended::Server) => Ok(()),
+        Err(error) => Err(ConnectError::broken(server.address, &error)),
+    }
 }
 
 /// Passes bytes between a server that let us in and `input` and `output`, as [`pass`] does.
@@ -45,35 +58,62 @@ pub async fn pass(
 /// A side broke.
 pub async fn relay(
     stream: Stream,
+    input: impl AsyncRead + Unpin,
+    output: impl AsyncWrite + Unpin,
+) -> io::Result<()> {
+    passed(stream, input, output, &AtomicBool::new(false)).await.map(|_| ())
+}
+
+/// Which end of the input and the server's bytes was first.
+enum Ended {
+    Input,
+    Server,
+}
+
+/// The same, and whether it is still `unheard` at the end: the first byte of the server makes that false.
+async fn passed(
+    stream: Stream,
     mut input: impl AsyncRead + Unpin,
     mut output: impl AsyncWrite + Unpin,
-) -> io::Result<()> {
+    unheard: &AtomicBool,
+) -> io::Result<Ended> {
     let (mut from_server, mut to_server) = tokio::io::split(stream);
+    let input_ended = AtomicBool::new(false);
     let upward = async {
         // A server that no longer reads may still have something to say.
         if copy(&mut input, &mut to_server).await.is_ok() {
+            input_ended.store(true, Ordering::Relaxed);
             let _ = to_server.shutdown().await;
         }
         std::future::pending::<()>().await;
     };
     let downward = async {
+        let mut first = vec![0; FIRST_PIECE];
+        let length = from_server.read(&mut first).await?;
+        unheard.fetch_and(length == 0, Ordering::Relaxed);
+        output.write_all(first.get(..length).unwrap_or_default()).await?;
+        output.flush().await?;
         copy(&mut from_server, &mut output).await?;
         output.shutdown().await
     };
     tokio::select! {
-        done = downward => done,
-        () = upward => Ok(()),
+        done = downward => done?,
+        () = upward => {}
     }
+    Ok(if input_ended.into_inner() { Ended::Input } else { Ended::Server })
 }
 
 /// Logs in and says the first words, which are no longer the caller's to say.
 async fn enter(
     connector: &Connector,
-    (hello, rest): (Option<Hello>, Vec<u8>),
+    input: &mut (impl AsyncRead + Unpin),
 ) -> Result<Connected, ConnectError> {
-    match hello {
-        Some(hello) => connector.connect_for(hello, &rest).await,
-        None => connector.connect_and_say(&rest).await,
+    if connector.says_nothing() {
+        return connector.connect().await;
+    }
+    match first_words(input).await {
+        (Some(hello), rest) => connector.connect_for(hello, &rest).await,
+        (None, rest) => connector.connect_and_say(&rest).await,
     }
 }
 
@@ -143,10 +183,15 @@ impl Door {
 }
 
 async fn let_through(connector: &Connector, mut local: Stream) -> Result<(), ConnectError> {
-    let connected = enter(connector, first_words(&mut local).await).await?;
-    // How a connection ends after its login is the affair of the two programs.
-    handover::relay(local, connected.stream, None, &Control::new()).await;
-    Ok(())
+    let connected = enter(connector, &mut local).await?;
+    let ended = handover::relay(local, connected.stream, None, &Control::new()).await;
+    // How a connection ends after its login is the affair of the two programs. Without one, the end of a
+    // server that has said nothing may be its refusal.
+    let by_server = matches!(ended.reason, EndReason::BackendClosed | EndReason::BackendReset);
+    match connector.says_nothing() && by_server && ended.to_client == 0 {
+        true => Err(connector.unheard()),
+        false => Ok(()),
+    }
 }
 
 /// The hello of an Xpra client, and what was read behind it; of anything else only what was read:
@@ -202,6 +247,9 @@ fn local_address(text: &str) -> Result<Address, ConfigError> {
 /// How long a client that is let through may be silent before it is taken for one whose server
 /// speaks first. An Xpra client says hello at once.
 const FIRST_WORDS: Duration = Duration::from_millis(300);
+
+/// Bytes of the first piece of a server's that is passed on.
+const FIRST_PIECE: usize = 8 * 1024;
 
 /// Connections through one door at a time.
 const MOST_CONNECTIONS: usize = 256;

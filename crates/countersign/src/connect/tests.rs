@@ -30,6 +30,7 @@ use crate::{
 
 mod certificates;
 mod first_words;
+mod silent;
 
 /// Listens on a free port and treats each connection with `serve`.
 async fn listening<F>(serve: impl Fn(TcpStream, SocketAddr) -> F + Send + 'static) -> u16
