@@ -42,11 +42,19 @@ fn a_thousand_streams_are_open_at_once_on_one_connection_and_on_ten() {
 fn s_019_a_connection_of_a_stranger_has_a_hundred_streams_and_keeps_them() {
     let house = House::open();
     let mut alice = house.first_client();
+    assert_eq!(alice.code(&["set", "local.passphrase", "a long passphrase"]), "OK");
+    // A connection that was there before its certificate was accepted.
+    let mut bob = house.client("bob");
+    assert_eq!(bob.code(&["echo", "x"]), "UNAUTHENTICATED");
+    assert_eq!(bob.code(&["authenticate", "a long passphrase"]), "OK");
     // More calls wait in the client for the end of others, as HTTP/2 has it.
-    let many = alice.call(&["many", "100"]);
+    let many = bob.call(&["many", "100"]);
     assert_eq!(many, json!({ "results": { "OK": 100 }, "most": 100 }));
-    let too_many = alice.call(&["many", "101", "--patience", "5"]);
+    let too_many = bob.call(&["many", "101", "--patience", "5"]);
     assert_eq!(too_many["most"], 100, "{too_many}");
+    // Whoever may be the first client is a stranger to nobody.
+    let many = alice.call(&["many", "1000"]);
+    assert_eq!(many, json!({ "results": { "OK": 1000 }, "most": 1000 }));
 }
 
 #[test]

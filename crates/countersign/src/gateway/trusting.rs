@@ -48,14 +48,14 @@ impl Guard {
 pub(super) struct Reliance {
     trust: Trust,
     place: Place,
-    rule: FirstUse,
+    first_use: Option<FirstUse>,
 }
 
 impl Reliance {
     /// On the certificates of this socket's clients.
     pub(super) fn of(socket: &SocketConfig, trust: &Trust) -> Option<Self> {
-        let (place, rule) = (socket.trust_place.clone(), socket.first_use.unwrap_or(FirstUse::OWNERS));
-        socket.trusts.then(|| Self { trust: trust.clone(), place, rule })
+        let (place, first_use) = (socket.trust_place.clone(), socket.first_use);
+        socket.trusts.then(|| Self { trust: trust.clone(), place, first_use })
     }
 
     /// Where the certificates are kept.
@@ -72,9 +72,19 @@ impl Reliance {
     pub(super) async fn who_was_first(&self, peer: &Arc<Peer>) -> Option<String> {
         // Over a network the answer is known without a thread that may wait for a disk.
         peer.credentials()?;
-        let (trust, rule, peer) = (self.trust.clone(), self.rule, Arc::clone(peer));
+        let rule = self.first_use.unwrap_or(FirstUse::OWNERS);
+        let (trust, peer) = (self.trust.clone(), Arc::clone(peer));
         let look = move || rule.who_was_first(trust.store()?, &peer);
         spawn_blocking(look).await.ok().flatten()
+    }
+
+    /// Whether the next call of this peer would make it the first client, if nobody is faster.
+    pub(super) async fn may_be_first(&self, peer: &Arc<Peer>) -> bool {
+        let free = self.store().is_some_and(TrustStore::is_pristine) && peer.certificate.is_some();
+        let Some(rule) = self.first_use.filter(|_| free) else { return false };
+        let peer = Arc::clone(peer);
+        // The database of groups may be asked.
+        spawn_blocking(move || rule.admits(&peer).is_ok()).await.unwrap_or(false)
     }
 
     /// Returns when a certificate is accepted here no more.

@@ -211,6 +211,14 @@ impl Calls {
         !self.is_first_place_free() && self.hall.acceptor.judge(&self.peer).await.is_ok()
     }
 
+    /// Whether it would be let in by its next call, as the first client.
+    pub(super) async fn may_be_first(&self) -> bool {
+        match &self.hall.reliance {
+            Some(reliance) => reliance.may_be_first(&self.peer).await,
+            None => false,
+        }
+    }
+
     /// It is let in whatever it calls: nobody waits for a call to find that out.
     pub(super) fn is_in(&self) {
         self.progress.send_replace(Progress::In);

@@ -109,6 +109,7 @@ async fn talk(hall: Hall, stream: Stream, mut peer: Peer, place: Place, session:
 async fn converse(calls: Arc<Calls>, stream: Stream, place: Place, crew: Crew) {
     let calls = &calls;
     let known = calls.is_known().await;
+    let most = if known || calls.may_be_first().await { CALLS } else { CALLS_OF_STRANGERS };
     let floods = Arc::new(Switch::default());
     let mut meter = Meter::new(&floods);
     let stream = Tap::new(stream, move |bytes| meter.look(bytes));
@@ -118,7 +119,7 @@ async fn converse(calls: Arc<Calls>, stream: Stream, place: Place, crew: Crew) {
         // Boxed: the library moves it several times before it runs.
         Box::pin(async move { Ok::<_, Infallible>(calls.answer(request).await) })
     });
-    let mut connection = pin!(http(known, crew).serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(http(most, crew).serve_connection(TokioIo::new(stream), service));
     let mut progress = calls.progress();
     let mut patience = Patience::of(calls, place);
     let mut relying = pin!(calls.rely());
@@ -166,12 +167,11 @@ async fn converse(calls: Arc<Calls>, stream: Stream, place: Place, crew: Crew) {
     }
 }
 
-/// The limits of S-19. They are announced when the connection starts, so what a client may have that is
-/// accepted later is known only for those that are accepted already.
-fn http(known: bool, crew: Crew) -> http2::Builder<Crew> {
+/// The limits of S-19, with `most` calls at once.
+fn http(most: u32, crew: Crew) -> http2::Builder<Crew> {
     let mut http = http2::Builder::new(crew);
     http.timer(TokioTimer::new())
-        .max_concurrent_streams(if known { CALLS } else { CALLS_OF_STRANGERS })
+        .max_concurrent_streams(most)
         .max_header_list_size(LARGEST_HEADERS)
         // What the daemon says is passed on as it is.
         .auto_date_header(false)
@@ -236,8 +236,11 @@ impl Patience {
     }
 }
 
-/// Calls at once on a connection whose certificate was accepted when it started.
+/// Calls at once on a connection whose certificate was accepted when it started, or may be the first.
 const CALLS: u32 = 2000;
+/// Calls at once on every other connection, also after its certificate was accepted: HTTP/2 would let a
+/// server say another number at any time (RFC 9113 6.5.3), but h2 0.4 takes it for the handshake alone, and
+/// refuses streams beyond the first one. The client's next connection has the other limit.
 const CALLS_OF_STRANGERS: u32 = 100;
 /// Decoded bytes of a call's headers, over all of its frames.
 const LARGEST_HEADERS: u32 = 16 * 1024;
