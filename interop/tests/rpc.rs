@@ -1,12 +1,16 @@
 //! The RPC door before a real gRPC daemon, with real gRPC clients that know nothing of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use countersign_interop::{
     Place,
     certificate::Pair,
     gateway::Gateway,
     grpc::{Client, Server},
+    process::must,
 };
 use serde_json::{Value, json};
 
@@ -218,6 +222,26 @@ fn s_039_a_certificate_of_any_shape_is_as_good_as_another() {
         assert_eq!(client.code(&["echo", "x"]), "UNAUTHENTICATED", "{shape}");
         assert_eq!(client.code(&["authenticate", "a long passphrase"]), "OK", "{shape}");
         assert_eq!(client.call(&["echo", "x"])["text"], "x", "{shape}");
+    }
+}
+
+#[test]
+fn m1_the_passphrase_of_a_multipass_daemon_is_taken_over() {
+    let house = House::open();
+    let mut alice = house.first_client();
+    let hash = "import hashlib; print(hashlib.scrypt(b'a long passphrase', salt=b'', n=16384, r=8, p=1, dklen=64).hex())";
+    let digits = must(Command::new("python3").args(["-c", hash]));
+    let settings = format!("[General]\nlocal.driver=qemu\nlocal.passphrase={}\n", digits.trim());
+    let settings = house.place.file("multipassd.conf", settings);
+    assert_eq!(value(&alice.call(&["get", "local.passphrase"])), "");
+    house.gateway.trust(&["import", &settings]).expect_success().expect_text("took over the passphrase");
+    house.gateway.trust(&["import", &settings]).expect_text("one is set here already");
+    assert_eq!(value(&alice.call(&["get", "local.passphrase"])), "true");
+    for (name, mode) in [("bob", "imported"), ("carol", "ours")] {
+        let mut client = house.client(name);
+        assert_eq!(client.code(&["authenticate", "a wrong passphrase"]), "INVALID_ARGUMENT", "{mode}");
+        assert_eq!(client.code(&["authenticate", "a long passphrase"]), "OK", "{mode}");
+        assert_eq!(client.call(&["echo", "x"])["text"], "x", "{mode}");
     }
 }
 

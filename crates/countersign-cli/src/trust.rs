@@ -15,9 +15,10 @@ use std::{
 
 use clap::{Args, Subcommand};
 use countersign::{
+    Secret,
     control::{Der, Expiry, Listed, Request, Response},
     options::parse_duration,
-    trust::Scope,
+    trust::{MultipassVerifier, Scope},
 };
 
 use crate::report::{Exit, Report, print, print_json};
@@ -32,6 +33,7 @@ use owner::{OwnerArgs, Reached, unexpected};
   countersign trust invite --name bob --expires 10m
   countersign trust remove alice --why 'laptop lost'
   countersign trust import multipass_client_certs.pem
+  countersign trust import multipassd.conf
 
 SELECTOR is the name of one entry, or at least 8 digits of its fingerprint.
 
@@ -113,8 +115,11 @@ enum Command {
         id: String,
     },
     /// Accept the certificates of a PEM list, as Multipass keeps it. Known ones stay as they are.
+    ///
+    /// From the settings of Multipass's daemon the passphrase is taken over, if none is set. Its verifier
+    /// there has no salt: with the first right guess one of our own takes its place.
     Import {
-        /// The list, or `-` for standard input.
+        /// The list (multipass_client_certs.pem) or the settings (multipassd.conf), or `-` for standard input.
         file: PathBuf,
     },
     /// Print the accepted certificates as such a list.
@@ -340,7 +345,12 @@ fn invite(owner: &Reached, args: InviteArgs) -> Result<(), Report> {
 }
 
 fn import(owner: &OwnerArgs, file: &Path) -> Result<(), Report> {
-    let list = Der::all_in(&shown(file), &read(file)?)?;
+    let bytes = Secret::new(read(file)?);
+    let text = std::str::from_utf8(bytes.expose()).ok();
+    if let Some(settings) = text.filter(|text| MultipassVerifier::is_in(text)) {
+        return import_passphrase(owner, settings);
+    }
+    let list = Der::all_in(&shown(file), bytes.expose())?;
     let owner = owner.reach()?;
     let (mut all_added, mut all_known, mut all_revoked) = (0, 0, Vec::new());
     let mut rest = list.into_iter().peekable();
@@ -360,6 +370,17 @@ fn import(owner: &OwnerArgs, file: &Path) -> Result<(), Report> {
         );
     }
     print(&format!("added {all_added}, known already {all_known}\n"))
+}
+
+fn import_passphrase(owner: &OwnerArgs, settings: &str) -> Result<(), Report> {
+    let verifier = MultipassVerifier::of_settings(settings)
+        .map_err(|error| Report::new(Exit::Usage, &error).fix(error.fix()))?;
+    let Some(verifier) = verifier else { return print("no passphrase is set there\n") };
+    let request = Request::ImportPassphrase { verifier: Secret::new(verifier.to_hex().as_str()) };
+    match owner.reach()?.ask(request)? {
+        Response::Passphrase(_) => print("took over the passphrase\n"),
+        other => Err(unexpected(&other)),
+    }
 }
 
 /// One line about what was done to an entry.

@@ -12,7 +12,10 @@ use super::message::{
 use crate::{
     Secret, Username,
     transport::tls::Fingerprint,
-    trust::{Entry, NewInvitation, NewPassphrase, Revocation, Scope, Standing, TrustError, TrustStore, Way},
+    trust::{
+        Entry, MultipassVerifier, NewInvitation, NewPassphrase, Revocation, Scope, Standing, TrustError,
+        TrustStore, Way,
+    },
 };
 
 /// Does what `by` asks. It waits for disks, and for Argon2id where a passphrase is set.
@@ -85,6 +88,7 @@ impl Administration<'_> {
             Request::SetPassphrase { passphrase, expires, uses } => {
                 self.set_passphrase(passphrase, expires, uses)
             }
+            Request::ImportPassphrase { verifier } => self.import_passphrase(&verifier),
             Request::UnsetPassphrase => {
                 self.store.set_passphrase(None, self.by)?;
                 Ok(self.passphrase())
@@ -176,6 +180,19 @@ impl Administration<'_> {
         let mut new = NewPassphrase::new(passphrase);
         (new.expires, new.uses) = (expires, uses);
         self.store.set_passphrase(Some(&new), self.by)?;
+        Ok(self.passphrase())
+    }
+
+    fn import_passphrase(&self, verifier: &Secret) -> Answer {
+        let digits = std::str::from_utf8(verifier.expose()).unwrap_or_default();
+        let verifier = MultipassVerifier::of_hex(digits).ok_or_else(|| {
+            unacceptable("the verifier: it is none of Multipass's", "give 128 hexadecimal digits")
+        })?;
+        if self.store.has_passphrase() {
+            let fix = "unset it first: countersign set local.passphrase=";
+            return Err(unacceptable("the passphrase: one is set here already", fix));
+        }
+        self.store.bring_passphrase(&verifier, self.by)?;
         Ok(self.passphrase())
     }
 

@@ -91,6 +91,12 @@ pub enum Request {
         /// How many certificates it may let in.
         uses: Option<u32>,
     },
+    /// Take over the passphrase of a Multipass daemon, if none is set.
+    ImportPassphrase {
+        /// Its verifier, as 128 hexadecimal digits.
+        #[serde(with = "secret")]
+        verifier: Secret,
+    },
     /// Unset the passphrase.
     UnsetPassphrase,
     /// Make an invitation.
@@ -134,6 +140,7 @@ impl Request {
             Self::Export => "export",
             Self::Passphrase => "passphrase",
             Self::SetPassphrase { .. } => "set-passphrase",
+            Self::ImportPassphrase { .. } => "import-passphrase",
             Self::UnsetPassphrase => "unset-passphrase",
             Self::Invite { .. } => "invite",
             Self::Invitations => "invitations",
@@ -143,8 +150,9 @@ impl Request {
 
     /// Whether it makes sense before any gateway has run: then a store is made for it.
     pub fn may_be_first(&self) -> bool {
-        use Request::{Add, Import, Invite, SetPassphrase};
-        matches!(self, Add { .. } | Import { .. } | Invite { .. } | SetPassphrase { .. })
+        use Request::{Add, Import, ImportPassphrase, Invite, SetPassphrase};
+        let sets = matches!(self, ImportPassphrase { .. } | SetPassphrase { .. });
+        sets || matches!(self, Add { .. } | Import { .. } | Invite { .. })
     }
 
     /// Whether it only looks.

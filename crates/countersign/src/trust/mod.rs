@@ -5,6 +5,7 @@
 //! | `accepted` | [`TrustStore`]: who is accepted, and the ways in |
 //! | `entry` | an accepted certificate, and where it counts |
 //! | `passphrase`, `invitation`, `guesses` | what lets a certificate in, and how often it may be tried |
+//! | `multipass` | a passphrase's verifier that comes over from Multipass |
 //! | `newcomer`, `first_use` | who wants to come in; who may be the first |
 //! | `store`, `sqlite` | where it is kept: what a store must do; one in a file |
 //! | `lock`, `durable` | one program for a state directory; files that survive a crash |
@@ -19,6 +20,7 @@ mod first_use;
 mod guesses;
 mod invitation;
 mod lock;
+mod multipass;
 mod newcomer;
 mod passphrase;
 pub mod server_identity;
@@ -37,6 +39,7 @@ pub use error::{EnrolError, TrustError};
 pub use first_use::FirstUse;
 pub use guesses::Guess;
 pub use invitation::{Invitation, NewInvitation, Token};
+pub use multipass::MultipassVerifier;
 pub use newcomer::Newcomer;
 pub use passphrase::{ADVISED_LENGTH, NewPassphrase, Passphrase};
 pub use server_identity::ServerIdentity;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::TrustError;
+use super::{MultipassVerifier, TrustError};
 use crate::{Secret, users::argon2id};
 
 /// What is kept of a passphrase.
@@ -13,7 +13,7 @@ use crate::{Secret, users::argon2id};
 pub struct Passphrase {
     /// Tells this passphrase from the one that was set before it.
     pub revision: i64,
-    /// Its Argon2id verifier (S-55).
+    /// Its Argon2id verifier (S-55), or Multipass's until the first right guess (M1).
     pub(super) verifier: Zeroizing<String>,
     /// When it stops being taken, in seconds since 1970.
     pub expires: Option<i64>,
@@ -38,6 +38,23 @@ impl Passphrase {
         Ok(Self { revision, verifier, expires: new.expires, uses: new.uses, set: now, by: by.to_owned() })
     }
 
+    /// The passphrase whose verifier Multipass kept.
+    pub(super) fn brought(verifier: &MultipassVerifier, revision: i64, now: i64, by: &str) -> Self {
+        let verifier = Zeroizing::new(format!("{BROUGHT}{}", *verifier.to_hex()));
+        Self { revision, verifier, expires: None, uses: None, set: now, by: by.to_owned() }
+    }
+
+    /// Whether its verifier is Multipass's still, which has no salt.
+    pub fn is_brought(&self) -> bool {
+        self.verifier.starts_with(BROUGHT)
+    }
+
+    /// The same passphrase with a verifier of our own, from the right `guess`.
+    pub(super) fn salted(&self, guess: &Secret) -> Result<Self, TrustError> {
+        let verifier = argon2id::hash(guess).ok_or(TrustError::NoRandomness)?;
+        Ok(Self { verifier, ..self.clone() })
+    }
+
     /// Whether it is taken at `now`.
     pub fn is_open(&self, now: i64) -> bool {
         self.expires.is_none_or(|end| now < end) && self.uses != Some(0)
@@ -46,7 +63,12 @@ impl Passphrase {
     /// Whether `guess` is it: every byte counts, and nothing and too much never is (S-55).
     pub(super) fn verifies(&self, guess: &Secret) -> bool {
         let fits = !guess.is_empty() && guess.expose().len() <= LONGEST;
-        fits && argon2id::verifies(&self.verifier, guess)
+        match self.verifier.strip_prefix(BROUGHT) {
+            Some(digits) => {
+                fits && MultipassVerifier::of_hex(digits).is_some_and(|brought| brought.verifies(guess))
+            }
+            None => fits && argon2id::verifies(&self.verifier, guess),
+        }
     }
 
     #[cfg(test)]
@@ -88,6 +110,9 @@ impl NewPassphrase {
 
 /// Characters below which a new passphrase deserves a warning (NIST SP 800-63B-4 3.1.1.2).
 pub const ADVISED_LENGTH: usize = 15;
+
+/// What stands before Multipass's verifier where ours is `$argon2id$..`.
+const BROUGHT: &str = "$multipass$";
 
 /// Bytes of a passphrase (S-55).
 const LONGEST: usize = 1024;

@@ -63,7 +63,7 @@ fn parse(text: &str) -> Option<(PasswordHash, Params)> {
 }
 
 /// Runs `work` as one of at most [`SLOTS`] at once, so that logins cannot take all memory (S-55).
-fn in_a_slot<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn in_a_slot<T>(work: impl FnOnce() -> T) -> T {
     struct Slot;
     impl Drop for Slot {
         fn drop(&mut self) {

@@ -135,7 +135,26 @@ impl TrustStore {
     fn passphrase_of(&self, guess: &Secret) -> Result<Arc<Passphrase>, EnrolError> {
         let set = self.view.read().passphrase.clone().filter(|set| set.is_open(now()));
         let set = set.ok_or(EnrolError::NoPassphrase)?;
-        if set.verifies(guess) { Ok(set) } else { Err(EnrolError::Wrong) }
+        match set.verifies(guess) {
+            true if set.is_brought() => self.salt(&set, guess),
+            true => Ok(set),
+            false => Err(EnrolError::Wrong),
+        }
+    }
+
+    /// Keeps a verifier of our own in place of the one that Multipass made, as soon as that can be (M1).
+    fn salt(&self, brought: &Passphrase, guess: &Secret) -> Result<Arc<Passphrase>, EnrolError> {
+        let salted = brought.salted(guess)?;
+        let _one_at_a_time = self.changing.lock();
+        let set = self.view.read().passphrase.clone().ok_or(EnrolError::NoPassphrase)?;
+        if !set.is_brought() || set.revision != salted.revision {
+            // Another right guess was faster, or the owner has set another passphrase, which the store notes.
+            return Ok(set);
+        }
+        let _ = self.store.apply(&Change::SetPassphrase(Some(&salted)))?;
+        let salted = Arc::new(salted);
+        self.view.write().passphrase = Some(Arc::clone(&salted));
+        Ok(salted)
     }
 
     /// The invitation whose token `guess` is, spent or not.

@@ -10,6 +10,7 @@ use crate::{
         entry::{Entry, Revocation},
         guesses::Guesses,
         invitation::{Invitation, NewInvitation, Token},
+        multipass::MultipassVerifier,
         passphrase::{NewPassphrase, Passphrase},
         store::{Admission, Applied, Change},
     },
@@ -141,13 +142,26 @@ impl TrustStore {
     /// # Errors
     /// It is empty or too long, or cannot be kept; then the old one stays.
     pub fn set_passphrase(&self, new: Option<&NewPassphrase>, by: &str) -> Result<(), TrustError> {
-        let mut revision = [0; 8];
-        getrandom::fill(&mut revision).map_err(|_| TrustError::NoRandomness)?;
-        let revision = i64::from_le_bytes(revision);
-        let made = new.map(|new| Passphrase::make(new, revision, now(), by)).transpose()?;
+        let made = new.map(|new| Passphrase::make(new, revision()?, now(), by)).transpose()?;
         let _one_at_a_time = self.changing.lock();
         let _ = self.store.apply(&Change::SetPassphrase(made.as_ref()))?;
         self.view.write().passphrase = made.map(Arc::new);
+        Ok(())
+    }
+
+    /// Takes over the passphrase whose verifier Multipass kept, if none is set here. With the first right
+    /// guess a verifier of our own takes its place (M1).
+    ///
+    /// # Errors
+    /// One is set, or it cannot be kept.
+    pub fn bring_passphrase(&self, verifier: &MultipassVerifier, by: &str) -> Result<(), TrustError> {
+        let brought = Passphrase::brought(verifier, revision()?, now(), by);
+        let _one_at_a_time = self.changing.lock();
+        if self.has_passphrase() {
+            return Err(TrustError::Unacceptable("a passphrase is set here already"));
+        }
+        let _ = self.store.apply(&Change::SetPassphrase(Some(&brought)))?;
+        self.view.write().passphrase = Some(Arc::new(brought));
         Ok(())
     }
 
@@ -190,4 +204,11 @@ impl TrustStore {
             }
         }
     }
+}
+
+/// Tells a passphrase from every other one that was set.
+fn revision() -> Result<i64, TrustError> {
+    let mut revision = [0; 8];
+    getrandom::fill(&mut revision).map_err(|_| TrustError::NoRandomness)?;
+    Ok(i64::from_le_bytes(revision))
 }

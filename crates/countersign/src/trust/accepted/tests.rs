@@ -7,8 +7,8 @@ use crate::{
     Peer, Secret,
     proto::peer::{Certificate, Credentials, TlsFacts},
     trust::{
-        entry::Way, error::EnrolError, invitation::NewInvitation, newcomer::Newcomer,
-        passphrase::NewPassphrase, store::Applied,
+        entry::Way, error::EnrolError, invitation::NewInvitation, multipass::MultipassVerifier,
+        newcomer::Newcomer, passphrase::NewPassphrase, store::Applied,
     },
 };
 
@@ -125,6 +125,50 @@ fn m1_the_passphrase_lets_in_and_nothing_else_does() {
     store.set_passphrase(None, "root").unwrap();
     assert!(!store.has_passphrase());
     assert!(judged(&store, &newcomer(1)).is_ok(), "unsetting it takes nobody's place");
+}
+
+#[test]
+fn m1_multipass_s_verifier_is_used_once_and_replaced_by_one_with_a_salt() {
+    // hashlib.scrypt(b"therewillbesecrets", salt=b"", n=16384, r=8, p=1, dklen=64)
+    let digits = "6c163226f6501360d072778c60a8df4439efaaa1d4de874fa8c32fad1d8208450a9f3a9bdc6b228a0be54854cf4870f0e0daa056cb34fb641e85c295da0a0367";
+    let verifier = MultipassVerifier::of_hex(digits).unwrap();
+    let folder = folder();
+    let store = open(&folder);
+    store.bring_passphrase(&verifier, "root").unwrap();
+    assert!(store.bring_passphrase(&verifier, "root").is_err(), "one is set");
+    drop(store);
+    let store = open(&folder);
+    let is_brought = |store: &TrustStore| store.passphrase().unwrap().is_brought();
+    for wrong in ["therewillbesecret", "therewillbesecrets\0"] {
+        let refused = store.enrol_by_passphrase(&newcomer(9), &Secret::new(wrong));
+        assert!(matches!(refused, Err(EnrolError::Wrong)), "{wrong:?}");
+    }
+    assert!(is_brought(&store));
+    // Right guesses at one instant: all are let in.
+    let start = Barrier::new(4);
+    std::thread::scope(|scope| {
+        for number in 1..=4 {
+            let (store, start) = (&store, &start);
+            scope.spawn(move || {
+                start.wait();
+                store.enrol_by_passphrase(&newcomer(number), &Secret::new(GUESS)).unwrap();
+            });
+        }
+    });
+    assert!(!is_brought(&store));
+    drop(store);
+    let file = fs::read(folder.path().join("state.db")).unwrap();
+    let log = fs::read(folder.path().join("state.db-wal")).unwrap_or_default();
+    let kept = |bytes: &[u8]| bytes.windows(64).any(|window| window == &digits.as_bytes()[..64]);
+    assert!(!kept(&file) && !kept(&log), "the old verifier stays in no file");
+    let store = open(&folder);
+    assert!(!is_brought(&store) && store.has_passphrase());
+    store.enrol_by_passphrase(&newcomer(5), &Secret::new(GUESS)).unwrap();
+    // A guess without a certificate is as good a moment.
+    store.set_passphrase(None, "root").unwrap();
+    store.bring_passphrase(&verifier, "root").unwrap();
+    let judged = store.judge_without_certificate(newcomer(6).peer(), &Secret::new(GUESS));
+    assert!(matches!(judged, EnrolError::NoCertificate) && !is_brought(&store));
 }
 
 #[test]
