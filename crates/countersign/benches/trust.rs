@@ -4,10 +4,11 @@
 //! `cargo bench -p countersign --bench trust`. Stores are made in a temporary folder, a million entries
 //! in one step. A check is what a connection with a certificate costs: the SHA-256 of the certificate
 //! that was shown, the look-up, and the identity; the certificates are shown in a random order, each
-//! once before any is shown again, so that a large store is not measured by what a cache holds of it. The
-//! same as part of a connection: TLS handshake, check and grant, both ends in one thread.
-//! The stores take turns, and the median of the rounds is shown. Opening is done in a process of its
-//! own, whose memory is read. `ENTRIES` and `ROUNDS` change the sizes.
+//! once before any is shown again, so that a large store is not measured by what a cache holds of it. Beside
+//! it is the look-up alone, by fingerprints that are there; and the check as part of a connection: TLS
+//! handshake, check and grant, both ends in one thread.
+//! The stores take turns, and the median of the rounds is shown. Opening and checking are done in processes of
+//! their own, and the memory of the first is read. `ENTRIES` and `ROUNDS` change the sizes.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -42,6 +43,7 @@ fn main() {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["open", directory] => open(directory),
+        ["check", directories @ ..] => check(directories),
         // `cargo test --benches` runs this too; there is nothing to measure then.
         _ if words.contains(&"--test") => {}
         _ => measure(),
@@ -58,12 +60,9 @@ fn measure() {
     println!("letting a connection in by its certificate");
     connecting(&stores);
     println!("checking a certificate that was shown");
-    let opened: Vec<(&Filled, TrustStore)> = stores
-        .iter()
-        .map(|filled| (filled, TrustStore::open(filled.folder.path()).expect("it opens")))
-        .collect();
-    checking(&opened);
-    drop(opened);
+    let program = env::current_exe().expect("this program");
+    let directories = stores.iter().map(|filled| filled.folder.path());
+    assert!(Command::new(program).arg("check").args(directories).status().expect("it runs").success());
     println!("letting certificates in");
     enrolling();
 }
@@ -189,41 +188,73 @@ async fn connect(acceptor: &Acceptor, client: &ClientTls) {
     assert!(admitted.expect("it is let in").grant.identity().is_some());
 }
 
-fn checking(opened: &[(&Filled, TrustStore)]) {
-    const SHOWN: u64 = 10_000;
-    let place = Place::new("rpc", "tcp:127.0.0.1:1");
-    // The first sight of each is noted to be written down; that is once a minute and not every time.
-    for (filled, store) in opened {
-        for number in 0..filled.entries {
-            store.judge(&Certificate::new(&certificate(number)).fingerprint, &place).expect("it is accepted");
-        }
+/// In a process of its own too: memory that was used before is laid out in another way.
+fn check(directories: &[&str]) {
+    let opened: Vec<Opened> = directories.iter().map(|directory| Opened::at(Path::new(directory))).collect();
+    checking(&opened);
+}
+
+/// A store and how many of its entries are [`certificate`]s.
+struct Opened {
+    store: TrustStore,
+    entries: u64,
+}
+
+impl Opened {
+    fn at(directory: &Path) -> Self {
+        let store = TrustStore::open(directory).expect("it opens");
+        let is_there = |number: &u64| {
+            let fingerprint = Fingerprint::of_certificate(&certificate(*number)).0;
+            store.judge(&fingerprint, &place()).is_ok()
+        };
+        let entries = (0..).take_while(is_there).count() as u64;
+        // The first sight of each is noted to be written down; that is once a minute and not every time.
         store.flush().expect("they are written down");
+        Self { store, entries }
     }
-    let mut nanoseconds: Vec<Vec<f64>> = vec![Vec::new(); opened.len()];
+}
+
+fn place() -> Place {
+    Place::new("rpc", "tcp:127.0.0.1:1")
+}
+
+fn checking(opened: &[Opened]) {
+    const SHOWN: u64 = 10_000;
+    let place = place();
+    let mut whole: Vec<Vec<f64>> = vec![Vec::new(); opened.len()];
+    let mut alone = whole.clone();
     let mut turn = 0;
     for _ in 0..number("ROUNDS", 5) * 8 {
-        for ((filled, store), results) in opened.iter().zip(&mut nanoseconds) {
+        for ((Opened { store, entries }, whole), alone) in opened.iter().zip(&mut whole).zip(&mut alone) {
             // Another part of the store each time, spread over all of it.
-            turn += SHOWN;
-            let shown: Vec<Vec<u8>> = (0..SHOWN)
-                .map(|step| certificate((turn + step).wrapping_mul(STRIDE) % filled.entries))
-                .collect();
+            let mut shown = || -> Vec<Vec<u8>> {
+                turn += SHOWN;
+                let at = |step: u64| certificate((turn + step).wrapping_mul(STRIDE) % entries);
+                (0..SHOWN).map(at).collect()
+            };
+            let judge = |fingerprint: &[u8; 32]| {
+                std::hint::black_box(store.judge(fingerprint, &place).expect("it is accepted"));
+            };
+            let certificates = shown();
             let start = Instant::now();
-            for der in &shown {
-                let certificate = Certificate::new(der);
-                let identity = store.judge(&certificate.fingerprint, &place).expect("it is accepted");
-                std::hint::black_box(identity);
-            }
-            results.push(start.elapsed().as_secs_f64() * 1e9 / SHOWN as f64);
+            certificates.iter().for_each(|der| judge(&Certificate::new(der).fingerprint));
+            whole.push(start.elapsed().as_secs_f64() * 1e9 / SHOWN as f64);
+            let fingerprints: Vec<[u8; 32]> =
+                shown().iter().map(|der| Fingerprint::of_certificate(der).0).collect();
+            let start = Instant::now();
+            fingerprints.iter().for_each(judge);
+            alone.push(start.elapsed().as_secs_f64() * 1e9 / SHOWN as f64);
         }
     }
-    let medians: Vec<f64> = nanoseconds.iter_mut().map(|results| median(results)).collect();
-    for ((filled, _), took) in opened.iter().zip(&medians) {
-        println!(
-            "  {:>9} entries: {took:.0} ns a check, {:.2} of one entry's",
-            filled.entries,
-            took / medians[0]
-        );
+    for (what, nanoseconds) in [("a check", &mut whole), ("the look-up alone", &mut alone)] {
+        let medians: Vec<f64> = nanoseconds.iter_mut().map(|results| median(results)).collect();
+        for (Opened { entries, .. }, took) in opened.iter().zip(&medians) {
+            println!(
+                "  {:>9} entries: {took:.0} ns {what}, {:.2} of one entry's",
+                entries,
+                took / medians[0]
+            );
+        }
     }
 }
 

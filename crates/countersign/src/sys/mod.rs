@@ -15,6 +15,7 @@ pub mod gssapi;
 pub mod inherited;
 pub mod krb5;
 pub mod library;
+pub(crate) mod memory;
 pub mod pam;
 pub mod peer;
 pub mod resolver;

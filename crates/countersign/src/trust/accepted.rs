@@ -10,6 +10,7 @@
 //! | `owner` | what the owner can do about it |
 //! | `lease` | how sessions learn of it |
 //! | `attempts` | what modules keep in it: guesses, and marks that only rise |
+//! | `roster`, `name` | the entries in memory; their names |
 
 use std::{
     collections::HashMap,
@@ -28,11 +29,15 @@ use tokio::sync::watch;
 mod attempts;
 mod enrol;
 mod lease;
+mod name;
 mod owner;
+mod roster;
 
 pub use lease::Lease;
 
 use lease::Leases;
+use name::Name;
+use roster::Roster;
 
 use super::{
     TrustError,
@@ -44,7 +49,7 @@ use super::{
     sqlite::SqliteStore,
     store::{Change, Known, Store},
 };
-use crate::{Identity, Refusal, Username, proto::error::Reason, transport::tls::Fingerprint};
+use crate::{Identity, Refusal, proto::error::Reason, transport::tls::Fingerprint};
 
 /// The accepted certificates of one gateway.
 pub struct TrustStore {
@@ -63,14 +68,14 @@ pub struct TrustStore {
 /// What logins look at.
 #[derive(Default)]
 struct View {
-    certificates: HashMap<[u8; 32], Accepted>,
+    certificates: Roster,
     passphrase: Option<Arc<Passphrase>>,
     invitations: HashMap<String, Invitation>,
 }
 
 /// What a login must know of an entry. There may be a million of them.
 struct Accepted {
-    name: Username,
+    name: Name,
     /// `i64::MAX` for never.
     expires: i64,
     /// `i64::MIN` for never.
@@ -116,13 +121,12 @@ impl TrustStore {
     }
 
     fn over(store: Box<dyn Store>, lock: Option<Lock>) -> Result<Self, TrustError> {
-        let mut view = View::default();
-        view.certificates.reserve(store.count()?);
-        let contents = store.load(&mut |entry| {
-            view.certificates.insert(entry.fingerprint.0, Accepted::of(entry));
-        })?;
-        view.passphrase = contents.passphrase.map(Arc::new);
-        view.invitations = contents.invitations.into_iter().map(|one| (one.id.clone(), one)).collect();
+        let (certificates, contents) = Roster::filled(store.count()?, |put| {
+            store.load(&mut |entry| put(entry.fingerprint.0, Accepted::of(entry)))
+        });
+        let contents = contents?;
+        let invitations = contents.invitations.into_iter().map(|one| (one.id.clone(), one)).collect();
+        let view = View { certificates, passphrase: contents.passphrase.map(Arc::new), invitations };
         Ok(Self {
             store,
             view: RwLock::new(view),
@@ -158,13 +162,13 @@ impl TrustStore {
             accepted.last_seen.store(now, Ordering::Relaxed);
             self.seen.lock().push(Fingerprint(*certificate));
         }
-        Ok(Identity::new(accepted.name.clone()))
+        accepted.name.username().map(Identity::new)
     }
 
     /// What a certificate is worth, wherever.
     pub fn standing(&self, certificate: &[u8; 32]) -> Standing {
         let view = self.view.read();
-        view.certificates.get(certificate).map_or(Standing::Unknown, |accepted| accepted.standing(now()))
+        view.certificates.find(certificate).map_or(Standing::Unknown, |accepted| accepted.standing(now()))
     }
 
     /// A lease on a certificate: whoever relies on it judges again when it [changes](Lease::changed).
@@ -186,7 +190,7 @@ impl TrustStore {
         }
         let (mut seen, mut replaced) = (Vec::new(), Vec::new());
         for fingerprint in &pending {
-            if let Some(accepted) = self.view.read().certificates.get(&fingerprint.0) {
+            if let Some(accepted) = self.view.read().certificates.find(&fingerprint.0) {
                 seen.push((*fingerprint, accepted.last_seen.load(Ordering::Relaxed)));
                 let old = accepted.rest.as_ref().and_then(|rest| rest.replaces);
                 replaced.extend(old.map(|old| (*fingerprint, old)));
@@ -220,7 +224,7 @@ impl TrustStore {
     /// Lets logins and sessions see an entry that is durable.
     fn put(&self, entry: Entry) {
         let fingerprint = entry.fingerprint;
-        self.view.write().certificates.insert(fingerprint.0, Accepted::of(entry.into()));
+        self.view.write().certificates.put(fingerprint.0, Accepted::of(entry.into()));
         self.pristine.send_if_modified(|pristine| std::mem::replace(pristine, false));
         self.leases.tell(&fingerprint.0);
     }
@@ -228,7 +232,7 @@ impl TrustStore {
 
 impl View {
     fn judged(&self, certificate: &[u8; 32], place: &Place, now: i64) -> Result<&Accepted, Refusal> {
-        let Some(accepted) = self.certificates.get(certificate) else {
+        let Some(accepted) = self.certificates.find(certificate) else {
             return Err(Refusal::new(Reason::PeerDenied, "the certificate is not in the trust store"));
         };
         let why = match accepted.standing(now) {
@@ -248,7 +252,7 @@ impl Accepted {
         let Known { name, last_seen, expires, scope, revoked, replaces, .. } = known;
         let plain = !revoked && scope.is_everything() && replaces.is_none();
         Self {
-            name,
+            name: Name::of(&name),
             expires: expires.unwrap_or(i64::MAX),
             last_seen: AtomicI64::new(last_seen.unwrap_or(i64::MIN)),
             rest: (!plain).then(|| Box::new(Rest { revoked, scope, replaces })),

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, sync::Barrier, time::Duration};
 
 use super::*;
 use crate::{
-    Peer, Secret,
+    Peer, Secret, Username,
     proto::peer::{Certificate, Credentials, TlsFacts},
     trust::{
         entry::Way, error::EnrolError, invitation::NewInvitation, multipass::MultipassVerifier,
