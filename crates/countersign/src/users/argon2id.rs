@@ -76,6 +76,8 @@ pub(crate) fn in_a_slot<T>(work: impl FnOnce() -> T) -> T {
     *running += 1;
     drop(running);
     let _slot = Slot;
+    #[cfg(test)]
+    tests::HASHED.with(|hashed| hashed.set(hashed.get() + 1));
     work()
 }
 
@@ -92,8 +94,15 @@ const MAX_MEMORY_KIB: u32 = 256 * 1024;
 const MAX_PASSES: u32 = 16;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        /// How often this thread has hashed: the work of a login, without what else the machine does.
+        pub(in crate::users) static HASHED: Cell<usize> = const { Cell::new(0) };
+    }
 
     #[test]
     fn s_092_a_verifier_is_salted_argon2id_and_verifies_every_byte() {
