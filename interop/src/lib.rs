@@ -19,6 +19,7 @@ pub mod mariadb;
 pub mod modules;
 pub mod net;
 pub mod nginx;
+pub mod onlooker;
 pub mod pam;
 pub mod postgres;
 pub mod process;
@@ -26,6 +27,7 @@ pub mod rpc;
 pub mod sasl;
 pub mod slapd;
 pub mod ssh;
+pub mod timing;
 pub mod wire;
 pub mod xpra;
 
