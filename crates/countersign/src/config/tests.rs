@@ -137,6 +137,18 @@ fn s_067_modules_that_prove_nothing_or_refuse_all_are_warned_about() {
 }
 
 #[test]
+fn s_033_what_an_open_wire_would_show_is_called_by_its_name() {
+    let shown = |module| Warning::Cleartext(module).to_string();
+    for module in ["pam", "ldap", "kerberos-password"] {
+        assert!(shown(module).starts_with(&format!("{module} needs the secret itself, which is refused")));
+    }
+    for module in ["oauth", "gss", "kerberos-ticket"] {
+        assert!(shown(module).starts_with(&format!("{module} needs a token, which is refused")));
+        assert!(Registry::builtin().find(module).is_ok());
+    }
+}
+
+#[test]
 fn s_033_a_module_that_needs_the_password_is_warned_about_where_the_wire_may_be_clear() {
     let warned = |bind: &str| {
         flags(&[&format!("{bind},auth=pam")]).unwrap().sockets[0].warnings == [Warning::Cleartext("pam")]

@@ -14,7 +14,7 @@ pub enum Warning {
     Idle(&'static str),
     /// A link refuses everybody.
     NobodyGetsIn(&'static str),
-    /// A link needs the password itself, and the socket takes connections without TLS (S-33).
+    /// A link needs the password itself, or a token, and the socket takes connections without TLS (S-33).
     Cleartext(&'static str),
     /// An IPv6 address without brackets.
     Ipv6WithoutBrackets,
@@ -54,11 +54,14 @@ impl fmt::Display for Warning {
             }
             Self::Idle(module) => write!(f, "{module} passes everybody, so it adds nothing to this chain"),
             Self::NobodyGetsIn(module) => write!(f, "{module} refuses everybody: this socket lets nobody in"),
-            Self::Cleartext(module) => write!(
-                f,
-                "{module} needs the secret itself, which is refused without TLS. Add require-tls=yes, so that clients \
-                 learn it before they try"
-            ),
+            Self::Cleartext(module) => {
+                let what = if TOKENS.contains(module) { "a token" } else { "the secret itself" };
+                write!(
+                    f,
+                    "{module} needs {what}, which is refused without TLS. Add require-tls=yes, so that clients learn it \
+                     before they try"
+                )
+            }
             Self::Ipv6WithoutBrackets => {
                 f.write_str("an IPv6 address is written without []. Write [ADDRESS]:PORT")
             }
@@ -92,3 +95,6 @@ impl fmt::Display for Audience {
         })
     }
 }
+
+/// The modules that are sent what an issuer or a KDC made of a secret, and never the secret.
+const TOKENS: [&str; 3] = ["gss", "kerberos-ticket", "oauth"];
