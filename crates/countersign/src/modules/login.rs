@@ -4,11 +4,15 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     Chain, Claim, Grant, Peer, Refusal, Secret,
-    modules::{Context, Options, Registry},
+    modules::{
+        Context, Options, Registry,
+        trial::{self, End},
+    },
     proto::{
         chain::Link,
         challenge::{Challenge, Hello, Offer, Response},
         client,
+        error::Reason,
         mechanism::{Hash, Mechanism, hmac, xor},
         server::{Action, ClientMessage, Conversation, Settings},
     },
@@ -98,49 +102,17 @@ pub(super) fn converse(
     }
 }
 
-/// A login with our own client, which answers with `responders` and sees the TLS session that `peer` has;
-/// beside the server's end, why the client left if it did.
-pub(super) fn meet(
-    peer: Peer,
-    chain: &Arc<Chain>,
-    name: &str,
-    responders: Vec<client::Responder>,
-) -> (Login, Option<client::Failure>) {
-    let now = Instant::now();
-    let known =
-        client::Server::new("tls://gateway", peer.confidential, true).bound_by(peer.channel_binding.clone());
+/// A login with our own client, which answers with `responders` and sees the TLS session that `peer` has.
+pub(super) fn meet(peer: Peer, chain: &Arc<Chain>, name: &str, responders: Vec<client::Responder>) -> Login {
     let claim = Claim::named(name).unwrap();
-    let random = |bytes: &mut [u8]| getrandom::fill(bytes).unwrap();
-    let settings = client::Settings::default();
-    let mut ours = client::Conversation::new(claim, responders.into(), Arc::new(known), settings, random);
-    let mut server = Conversation::new(Arc::clone(chain), Arc::new(peer), Settings::default(), random, now);
-    let (mut seen, mut left) = (Vec::new(), None);
-    ours.start(now);
-    loop {
-        match ours.poll() {
-            Some(client::Action::Send { hello, .. }) => server.handle(now, ClientMessage::Hello(hello)),
-            Some(client::Action::Consult(consult)) => ours.handle_consulted(now, consult.run()),
-            Some(client::Action::Fail(failure)) => {
-                left = Some(failure);
-                server.handle(now, ClientMessage::Closed);
-            }
-            Some(client::Action::Established { .. }) => unreachable!("the loop ends with the server"),
-            None => match server.poll() {
-                Some(Action::Check(check)) => server.handle_checked(now, check.run()),
-                Some(Action::Challenge(challenge)) => {
-                    seen.push(format!("{} {}", challenge.mechanism, challenge.prompt));
-                    let message = client::ServerMessage::Challenge { challenge, countersign: true };
-                    ours.handle(now, message);
-                }
-                Some(Action::Accept(grant)) => return (Login { seen, end: Ok(grant) }, left),
-                Some(Action::Refuse(refusal)) => {
-                    seen.push(refusal.public().to_owned());
-                    return (Login { seen, end: Err(refusal) }, left);
-                }
-                None => server.handle_timeout(server.poll_timeout().unwrap()),
-            },
-        }
-    }
+    let trial = trial::run(Arc::clone(chain), peer, claim, responders.into(), "tls://gateway");
+    let asked = trial.asked.iter().map(|question| format!("{} {}", question.mechanism, question.prompt));
+    let (last, end) = match trial.end {
+        End::Passed(grant) => (None, Ok(grant)),
+        End::Refused(refusal) => (Some(refusal.public().to_owned()), Err(refusal)),
+        End::Unanswered(failure) => (None, Err(Refusal::new(Reason::PeerLeft, failure.cause))),
+    };
+    Login { seen: asked.chain(last).collect(), end }
 }
 
 /// The logins of real Xpra clients at Xpra's own modules, as they were recorded.

@@ -51,11 +51,12 @@ pub enum End {
 /// `place` is what a person who is asked reads as the server's address.
 pub fn run(chain: Arc<Chain>, peer: Peer, claim: Claim, responders: Arc<[Responder]>, place: &str) -> Trial {
     let start = Instant::now();
-    let known = Arc::new(Server::new(place, peer.confidential, true));
+    let known = Server::new(place, peer.confidential, true).bound_by(peer.channel_binding.clone());
     let mut settings = Settings::default();
     settings.refusal_delay = std::time::Duration::ZERO;
     let mut server = Conversation::new(chain, Arc::new(peer), settings, random, start);
-    let mut client = client::Conversation::new(claim, responders, known, client::Settings::default(), random);
+    let mut client =
+        client::Conversation::new(claim, responders, Arc::new(known), client::Settings::default(), random);
     let mut asked = Vec::new();
     client.start(start);
     let end = loop {

@@ -233,7 +233,7 @@ fn login_forging(
     forge: fn(&mut Login<'_>),
 ) -> Ended {
     let signs = client::Means::Exchange(Box::new(Signs { keys: Arc::new(keys), forge }));
-    meet(peer, chain, name, vec![client::Responder::new("keys", signs)]).0
+    meet(peer, chain, name, vec![client::Responder::new("keys", signs)])
 }
 
 fn passes(ended: &Ended) -> bool {
@@ -255,7 +255,7 @@ fn each_kind_of_key_logs_in_bound_and_unbound_and_proves_the_name() {
         for (peer, mechanism) in [(tls(), "ssh-key:tls-exporter"), (tcp(), "ssh-key:salts")] {
             let signs = Signs { keys: Arc::clone(&keys), forge: honest };
             let signs = client::Responder::new("keys", client::Means::Exchange(Box::new(signs)));
-            let grant = meet(peer, &chain, "alice", vec![signs]).0.end.unwrap();
+            let grant = meet(peer, &chain, "alice", vec![signs]).end.unwrap();
             assert_eq!(grant.identity().unwrap().name.as_str(), "alice");
             assert_eq!(grant.proofs()[0].mechanism.as_ref().unwrap().name(), mechanism);
         }
