@@ -100,7 +100,36 @@ fn too_long() -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// The other end is a process that a module of PAM may have taken over.
+        #[test]
+        fn whatever_the_other_end_says_is_bounded_and_never_a_crash(bytes: Vec<u8>, claimed in 0_u32..40_000) {
+            let wire = [&claimed.to_be_bytes()[..], &bytes].concat();
+            for wire in [&wire, &bytes] {
+                let mut rest = wire.as_slice();
+                if let Ok(message) = receive(&mut rest) {
+                    prop_assert!(message.expose().len() <= MOST_BYTES);
+                    prop_assert_eq!(message.expose().len() + 4 + rest.len(), wire.len());
+                }
+                let _ = hear::<Word>(&mut wire.as_slice());
+                let _ = hear::<Task>(&mut wire.as_slice());
+            }
+        }
+
+        #[test]
+        fn words_arrive_as_they_were(name: String, ids: Option<(u32, u32)>, text: String) {
+            for word in [Word::Question(text.clone()), Word::Passed { name, ids }, Word::Failed(text)] {
+                let mut wire = Vec::new();
+                if say(&mut wire, &word).is_ok() {
+                    prop_assert_eq!(hear::<Word>(&mut wire.as_slice()).unwrap(), word);
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_message_arrives_as_it_was_and_what_is_too_long_or_cut_does_not() {
