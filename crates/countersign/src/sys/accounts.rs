@@ -126,6 +126,17 @@ pub struct UnknownId {
     cause: Option<io::Error>,
 }
 
+impl UnknownId {
+    /// What is wrong, without the text itself: where tables have it, it may be the rest of a password that holds
+    /// what divides the columns (S-79).
+    pub fn unsaid(&self) -> String {
+        match &self.cause {
+            None => format!("it names no {} of this system", self.kind),
+            Some(cause) => format!("the {} that it names cannot be looked up: {cause}", self.kind),
+        }
+    }
+}
+
 impl fmt::Display for UnknownId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {

@@ -51,11 +51,11 @@ impl Row {
     pub(crate) fn identity(&self, name: Username) -> Result<Identity, String> {
         let uid = match self.uid.trim() {
             "" => nobody().0,
-            text => Some(accounts::parse_uid(text).map_err(|unknown| unknown.to_string())?),
+            text => Some(accounts::parse_uid(text).map_err(|unknown| format!("uid: {}", unknown.unsaid()))?),
         };
         let gid = match self.gid.trim() {
             "" => nobody().1,
-            text => Some(accounts::parse_gid(text).map_err(|unknown| unknown.to_string())?),
+            text => Some(accounts::parse_gid(text).map_err(|unknown| format!("gid: {}", unknown.unsaid()))?),
         };
         let (environment, options) = (pairs(&self.env_options), pairs(&self.session_options));
         check_environment(&environment)?;
@@ -93,10 +93,11 @@ pub(crate) fn check_environment(environment: &[(String, String)]) -> Result<(), 
         if !is_name || value.contains('\0') {
             return Err("env_options holds what is no environment variable".to_owned());
         }
-        let forbidden = FORBIDDEN.contains(&key.as_str())
-            || FORBIDDEN_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
-        if forbidden {
+        if FORBIDDEN.contains(&key.as_str()) {
             return Err(format!("env_options may not set {key}"));
+        }
+        if let Some(prefix) = FORBIDDEN_PREFIXES.iter().find(|prefix| key.starts_with(**prefix)) {
+            return Err(format!("env_options may set nothing that begins with {prefix}"));
         }
     }
     Ok(())
@@ -197,6 +198,24 @@ mod tests {
         for bad in ["no-such-account-here", "-1", "4294967295"] {
             assert!(Row { uid: bad.into(), ..Row::default() }.identity(alice()).is_err(), "{bad}");
             assert!(Row { gid: bad.into(), ..Row::default() }.identity(alice()).is_err(), "{bad}");
+        }
+    }
+
+    /// Found by fuzzing: a password with a `|` in it has its rest in the columns behind.
+    #[test]
+    fn s_079_what_cannot_be_used_is_told_without_a_word_of_it() {
+        let wrong = |change: fn(&mut Row)| {
+            let mut row = Row::default();
+            change(&mut row);
+            row.identity(alice()).unwrap_err()
+        };
+        for error in [
+            wrong(|row| row.uid = "canary".into()),
+            wrong(|row| row.gid = "7canary".into()),
+            wrong(|row| row.env_options = "LD_canary=1".into()),
+            wrong(|row| row.env_options = "can ary=1".into()),
+        ] {
+            assert!(!error.contains("canary") && !error.contains("can ary"), "{error}");
         }
     }
 
