@@ -5,4 +5,5 @@
 
 pub mod detect;
 pub mod multipass;
+pub mod websocket;
 pub mod xpra;
