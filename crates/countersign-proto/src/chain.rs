@@ -71,6 +71,11 @@ impl Chain {
         })
     }
 
+    /// The fields of an HTTP request that links look at in [`Peer::http`].
+    pub fn http_fields(&self) -> impl Iterator<Item = &str> {
+        self.links.iter().flat_map(Link::http_fields)
+    }
+
     /// How many links ask the client for something.
     fn asking(&self) -> usize {
         self.links.iter().filter(|link| link.asks()).count()
@@ -134,6 +139,15 @@ impl Link {
             Verifier::Exchange(own) => own.needs_cleartext(),
             Verifier::Peer(_) | Verifier::Secret(_) => false,
         }
+    }
+
+    /// The fields of an HTTP request that it looks at. Without such a request it refuses.
+    pub fn http_fields(&self) -> impl Iterator<Item = &str> {
+        let names = match &self.verifier {
+            Verifier::Peer(check) => check.reads_http(),
+            Verifier::Secret(_) | Verifier::Password(_) | Verifier::Exchange(_) => &[],
+        };
+        names.iter().map(String::as_str)
     }
 
     /// The claim as this link's module may see it.
@@ -214,6 +228,11 @@ pub trait CheckPeer: Send + Sync {
 
     /// The capabilities of the hello that `check` looks at in the claim.
     fn reads(&self) -> &[String] {
+        &[]
+    }
+
+    /// The fields of the HTTP request that `check` looks at in [`Peer::http`].
+    fn reads_http(&self) -> &[String] {
         &[]
     }
 

@@ -2,7 +2,9 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-/// The facts that a transport established. Nothing in it is the peer's own word.
+use crate::secret::Secret;
+
+/// The facts that a transport established. Nothing in it but [`Peer::http`] is the peer's own word.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Peer {
@@ -18,6 +20,9 @@ pub struct Peer {
     pub channel_binding: Option<Arc<[u8]>>,
     /// TLS version, cipher suite and server name, if the wire is TLS.
     pub tls: Option<TlsFacts>,
+    /// What the request said that the connection became a WebSocket by: the peer's word, which counts only from
+    /// a proxy that is known to set it.
+    pub http: Option<Arc<HttpFields>>,
 }
 
 impl Peer {
@@ -49,7 +54,7 @@ impl Peer {
     }
 
     fn new(origin: Origin, confidential: bool) -> Self {
-        Self { origin, confidential, certificate: None, channel_binding: None, tls: None }
+        Self { origin, confidential, certificate: None, channel_binding: None, tls: None, http: None }
     }
 
     /// The kernel's credentials of a local peer.
@@ -182,6 +187,22 @@ impl TlsFacts {
     /// The facts of one connection.
     pub fn new(version: &'static str, cipher: &'static str, server_name: Option<String>) -> Self {
         Self { version, cipher, server_name }
+    }
+}
+
+/// Fields of an HTTP request, as far as a link of the chain reads them.
+#[derive(Debug, Default)]
+pub struct HttpFields(Vec<(String, Secret)>);
+
+impl HttpFields {
+    /// Names and values, in the order in which they came.
+    pub fn new(fields: Vec<(String, Secret)>) -> Self {
+        Self(fields)
+    }
+
+    /// The values of a field; the case of its name does not matter. They may prove something by being known.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &Secret> {
+        self.0.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 

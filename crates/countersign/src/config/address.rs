@@ -24,7 +24,8 @@ pub(super) fn parse(
     match kind {
         Kind::Unix => unix(text, paths),
         Kind::Tcp => tcp(text, DEFAULT_TCP_PORT, warnings).map(Some),
-        Kind::Tls => tcp(text, DEFAULT_TLS_PORT, warnings).map(Some),
+        Kind::Tls | Kind::Wss => tcp(text, DEFAULT_TLS_PORT, warnings).map(Some),
+        Kind::Ws => tcp(text, DEFAULT_HTTP_PORT, warnings).map(Some),
         Kind::Rpc => rpc(text, paths, warnings).map(Some),
     }
 }
@@ -188,6 +189,7 @@ fn bad(why: &'static str, fix: &'static str) -> ConfigError {
 
 const DEFAULT_TCP_PORT: u16 = 14500;
 const DEFAULT_TLS_PORT: u16 = 443;
+const DEFAULT_HTTP_PORT: u16 = 80;
 /// Multipass's own.
 const DEFAULT_RPC_PORT: u16 = 50051;
 

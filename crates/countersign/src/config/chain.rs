@@ -21,6 +21,8 @@ pub(super) struct Written<'a> {
     pub(super) kind: Kind,
     /// Nothing can be asked on it (`protocol=stream`, `bind-rpc`).
     pub(super) asks_nothing: bool,
+    /// Clients may come with a request of HTTP.
+    pub(super) http: bool,
     /// Connections in the clear are taken.
     pub(super) cleartext: bool,
     pub(super) audience: Audience,
@@ -48,6 +50,13 @@ pub(super) fn build(
                 _ => "it has to ask, and on protocol=stream nothing is said",
             },
             "use modules that decide from the connection (certificate, peercred, hosts), or another protocol",
+        ));
+    }
+    if let Some(link) = links.iter().find(|link| !written.http && link.http_fields().next().is_some()) {
+        return Err(ConfigError::new(
+            format!("auth={}", link.module),
+            "it reads the HTTP request of a WebSocket, and this socket takes none",
+            "use bind-ws or bind-wss, or protocol=auto with websocket=yes",
         ));
     }
     if !written.modules.is_empty() {

@@ -311,11 +311,15 @@ fn carries(socket: &SocketConfig) -> String {
         (Kind::Unix, Accepts::PlainAndTls) => "a Unix socket in the clear and TLS, under one chain",
         (Kind::Rpc, _) if matches!(socket.address, Address::Tcp { .. }) => "TLS only",
         (Kind::Rpc, _) => "a Unix socket, TLS only",
+        (Kind::Ws, _) => "WebSocket over TCP in the clear",
+        (Kind::Wss, _) => "WebSocket in TLS",
         (_, Accepts::Plain) => "TCP in the clear",
         (_, Accepts::Tls) => "TLS only",
         (_, Accepts::PlainAndTls) => "TCP in the clear and TLS, under one chain",
     };
     let protocol = match socket.protocol {
+        Protocol::Auto if matches!(socket.kind, Kind::Ws | Kind::Wss) => "Xpra's packets",
+        Protocol::Auto if socket.websocket.is_none() => "Xpra's packets, and no WebSocket",
         Protocol::Auto => "the first bytes tell the protocol",
         Protocol::Xpra => "Xpra's packets",
         Protocol::Stream => "nothing is said before the daemon's own protocol",

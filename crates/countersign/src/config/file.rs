@@ -184,7 +184,7 @@ impl<'a> Document<'a> {
             at.told(ConfigError::new(
                 "a socket",
                 "its address is missing",
-                "add bind, bind-tcp, bind-ssl or bind-rpc = \"...\"",
+                "add bind, bind-tcp, bind-ssl, bind-ws, bind-wss or bind-rpc = \"...\"",
             ))
         })?;
         Ok(SocketTable { kind, bind, auth, options })

@@ -29,6 +29,7 @@ mod spec;
 mod state;
 mod unix;
 mod warning;
+mod websocket;
 mod wires;
 
 use backends::Backends;
@@ -40,6 +41,7 @@ pub use socket::{Kind, SOCKET_OPTIONS, SocketConfig, SocketOption};
 pub use spec::{ModuleSpec, SocketSpec};
 pub use state::StatePlace;
 pub use warning::{Audience, Warning};
+pub use websocket::WebSocketOptions;
 pub use wires::{Accepts, Protocol, StartTls, TlsOptions};
 
 use crate::{
@@ -232,8 +234,7 @@ impl Sockets<'_> {
         }
         distinct(&sockets)?;
         if sockets.is_empty() {
-            let fix =
-                "add bind, bind-tcp, bind-ssl or bind-rpc, as in --bind=auto or --bind-tcp=127.0.0.1:14500";
+            let fix = "add bind, bind-tcp, bind-ssl, bind-ws, bind-wss or bind-rpc, as in --bind=auto or --bind-tcp=127.0.0.1:14500";
             return Err(ConfigError::new("the configuration", "there is no socket to listen on", fix));
         }
         Ok(sockets.into_iter().map(|(socket, _)| socket).collect())

@@ -12,6 +12,7 @@ use super::{
     spec::{ModuleSpec, SocketSpec, canonical},
     unix,
     warning::{Audience, Warning},
+    websocket::WebSocketOptions,
     wires::{
         Accepts, Protocol, StartTls, TlsOptions, accepts, common_tls, protocol, starttls, tls_is_spoken,
     },
@@ -45,6 +46,8 @@ pub struct SocketConfig {
     pub accepts: Accepts,
     /// What its clients say before TLS.
     pub starttls: Option<StartTls>,
+    /// How it takes WebSocket, if it does.
+    pub websocket: Option<WebSocketOptions>,
     /// Mode, owner and group of a Unix socket's file, once somebody was first.
     pub unix: UnixOptions,
     /// Whether its chain asks the trust store.
@@ -77,7 +80,7 @@ impl SocketConfig {
     }
 
     /// Where it listens and what it carries: `unix:/run/x`, `tcp:0.0.0.0:10000`, `tls:[::]:443`,
-    /// `rpc:127.0.0.1:50051`, `rpc:unix:/run/y`.
+    /// `ws:[::]:80`, `wss:[::]:443`, `rpc:127.0.0.1:50051`, `rpc:unix:/run/y`.
     pub fn place(&self) -> String {
         place(self.kind, &self.address)
     }
@@ -98,6 +101,7 @@ impl SocketConfig {
         tls_is_spoken(&spec, kind, accepts)?;
         let protocol = protocol(&mut options, kind)?;
         let starttls = starttls(&mut options, accepts, protocol)?;
+        let websocket = WebSocketOptions::take(&mut options, kind, protocol)?;
         let usual = usual_chain(kind, registry)?;
         let modules = [spec.auth(), draft.switch, &usual].into_iter().find(|modules| !modules.is_empty());
         let modules = modules.unwrap_or_default();
@@ -123,7 +127,8 @@ impl SocketConfig {
             identity: identity.as_ref().map(|name| name.as_str()),
             kind,
             asks_nothing: matches!(protocol, Protocol::Stream | Protocol::Rpc),
-            cleartext: kind == Kind::Tcp && accepts != Accepts::Tls,
+            http: websocket.is_some(),
+            cleartext: matches!(kind, Kind::Tcp | Kind::Ws) && accepts != Accepts::Tls,
             audience: audience(&address, &unix),
             open_without: address::is_local(&address),
         };
@@ -138,6 +143,7 @@ impl SocketConfig {
             first_use,
             protocol,
             starttls,
+            websocket,
             tls: TlsOptions::take(&mut options, &common_tls(kind, common.tls))?,
             handshake_timeout: timeout(&mut options, "handshake-timeout", common.handshake_timeout)?,
             login_timeout: timeout(&mut options, "login-timeout", common.login_timeout)?,
@@ -181,6 +187,10 @@ pub enum Kind {
     Tcp,
     /// `--bind-ssl`, `--bind-tls`: TLS from the first byte.
     Tls,
+    /// `--bind-ws`: WebSocket over TCP.
+    Ws,
+    /// `--bind-wss`: WebSocket in TLS.
+    Wss,
     /// `--bind-rpc`: gRPC calls in TLS, on a Unix socket or TCP.
     Rpc,
 }
@@ -192,6 +202,8 @@ impl Kind {
             Self::Unix => "bind",
             Self::Tcp => "bind-tcp",
             Self::Tls => "bind-ssl",
+            Self::Ws => "bind-ws",
+            Self::Wss => "bind-wss",
             Self::Rpc => "bind-rpc",
         }
     }
@@ -202,12 +214,14 @@ impl Kind {
             Self::Unix => "auth",
             Self::Tcp => "tcp-auth",
             Self::Tls => "ssl-auth",
+            Self::Ws => "ws-auth",
+            Self::Wss => "wss-auth",
             Self::Rpc => "rpc-auth",
         }
     }
 
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Unix, Self::Tcp, Self::Tls, Self::Rpc];
+    pub const ALL: [Self; 6] = [Self::Unix, Self::Tcp, Self::Tls, Self::Ws, Self::Wss, Self::Rpc];
 }
 
 /// An option of a socket and the kinds that have it.
@@ -253,13 +267,15 @@ fn daemon(kind: Kind, backend: Backend) -> Result<Backend, ConfigError> {
 fn usual_chain(kind: Kind, registry: &Registry) -> Result<Vec<ModuleSpec>, ConfigError> {
     match kind {
         Kind::Rpc => Ok(vec![ModuleSpec::parse(CERTIFICATE, registry)?]),
-        Kind::Unix | Kind::Tcp | Kind::Tls => Ok(Vec::new()),
+        Kind::Unix | Kind::Tcp | Kind::Tls | Kind::Ws | Kind::Wss => Ok(Vec::new()),
     }
 }
 
 fn place(kind: Kind, address: &Address) -> String {
     match kind {
         Kind::Tls => address.to_string().replacen("tcp:", "tls:", 1),
+        Kind::Ws => address.to_string().replacen("tcp:", "ws:", 1),
+        Kind::Wss => address.to_string().replacen("tcp:", "wss:", 1),
         Kind::Rpc => format!("rpc:{}", address.to_string().trim_start_matches("tcp:")),
         Kind::Unix | Kind::Tcp => address.to_string(),
     }
@@ -295,7 +311,10 @@ fn certificate_without_tls(kind: Kind) -> ConfigError {
     ConfigError::new(
         format!("auth={CERTIFICATE} of {}", kind.key()),
         "certificates come with TLS, which this socket does not speak",
-        "add require-tls=yes",
+        match kind {
+            Kind::Ws => "use bind-wss",
+            _ => "add require-tls=yes",
+        },
     )
 }
 
@@ -361,13 +380,28 @@ pub const SOCKET_OPTIONS: &[SocketOption] = &[
     option("mode", "OCTAL", "600, 660 with group", "the permissions of the socket's file", FILES),
     option("name", "NAME", "", "its name in logs, and the FileDescriptorName= of an inherited socket", ALL),
     option("owner", "NAME|UID", "", "the owner of the socket's file", FILES),
-    option("protocol", "auto|xpra|stream", "auto", "what is spoken on it", STREAMS),
+    option("protocol", "auto|xpra|stream", "auto", "what is spoken on it", HANDED_OVER),
     option("protocols", "plain|tls|plain+tls", "plain+tls, on Unix plain", "the wires it takes", BY_CHOICE),
     option("require-tls", "yes|no", "no", "refuse connections without TLS", STREAMS),
-    option("ssl-cert", "FILE", "the gateway's own", "the certificate it shows, in PEM", ALL),
-    option("ssl-key", "FILE", "in ssl-cert", "the key of the certificate, in PEM", ALL),
+    option("ssl-cert", "FILE", "the gateway's own", "the certificate it shows, in PEM", SECURED),
+    option("ssl-key", "FILE", "in ssl-cert", "the key of the certificate, in PEM", SECURED),
     option("starttls", "postgres", "", "what clients say before TLS; with protocol=stream", STREAMS),
-    option("tls-min", "1.2|1.3", "1.3, for bind-rpc 1.2", "the oldest version of TLS that is spoken", ALL),
+    option(
+        "tls-min",
+        "1.2|1.3",
+        "1.3, for bind-rpc 1.2",
+        "the oldest version of TLS that is spoken",
+        SECURED,
+    ),
+    option("websocket", "yes|no", "yes with protocol=auto", "take WebSocket too", STREAMS),
+    option(
+        "websocket-origins",
+        "ORIGINS",
+        "none",
+        "the pages whose scripts may connect: https://HOST https://HOST:PORT",
+        HANDED_OVER,
+    ),
+    option("websocket-path", "/PATH", "/", "where WebSocket is, for HTTP", HANDED_OVER),
 ];
 
 const fn option(
@@ -385,8 +419,14 @@ const ALL: &[Kind] = &Kind::ALL;
 /// Sockets whose first bytes may or may not be TLS.
 const BY_CHOICE: &[Kind] = &[Kind::Unix, Kind::Tcp];
 
-/// Those whose bytes are handed over as they are.
+/// Those that take streams, which may become others.
 const STREAMS: &[Kind] = &[Kind::Unix, Kind::Tcp, Kind::Tls];
+
+/// Those whose bytes are handed over as they are.
+const HANDED_OVER: &[Kind] = &[Kind::Unix, Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss];
+
+/// Those that may speak TLS.
+const SECURED: &[Kind] = &[Kind::Unix, Kind::Tcp, Kind::Tls, Kind::Wss, Kind::Rpc];
 
 /// Those that may have a file.
 const FILES: &[Kind] = &[Kind::Unix, Kind::Rpc];

@@ -29,7 +29,7 @@ pub struct SocketSpec {
 }
 
 impl SocketSpec {
-    /// Reads the value of `--bind`, `--bind-tcp`, `--bind-ssl` or `--bind-rpc`.
+    /// Reads the value of `--bind`, `--bind-tcp`, `--bind-ssl` and the like.
     ///
     /// # Errors
     /// What the module's description says, with the position counted in characters from 1.

@@ -80,11 +80,17 @@ fn s_065_what_leaves_a_socket_open_in_xpra_is_an_error_here() {
 
 #[test]
 fn s_066_the_chain_of_a_socket_is_the_same_for_each_wire_and_kind() {
-    for bind in ["bind=/tmp/x", "bind-tcp=*:1", "bind-ssl=*:1"] {
+    for bind in ["bind=/tmp/x", "bind-tcp=*:1", "bind-ssl=*:1", "bind-ws=*:1", "bind-wss=*:1"] {
         let config = flags(&[&format!("{bind},auth=fail")]).unwrap();
         assert_eq!(modules(&config.sockets[0]), ["fail"], "{bind}");
     }
-    for (bind, switch) in [("bind=/a", "auth"), ("bind-tcp=*:1", "tcp-auth"), ("bind-ssl=*:1", "ssl-auth")] {
+    for (bind, switch) in [
+        ("bind=/a", "auth"),
+        ("bind-tcp=*:1", "tcp-auth"),
+        ("bind-ssl=*:1", "ssl-auth"),
+        ("bind-ws=*:1", "ws-auth"),
+        ("bind-wss=*:1", "wss-auth"),
+    ] {
         let config = flags(&[bind, &format!("{switch}=hosts"), &format!("{switch}=env,name=X")]).unwrap();
         assert_eq!(modules(&config.sockets[0]), ["hosts", "env"], "{bind}");
     }
@@ -154,11 +160,18 @@ fn s_033_a_module_that_needs_the_password_is_warned_about_where_the_wire_may_be_
         flags(&[&format!("{bind},auth=pam")]).unwrap().sockets[0].warnings == [Warning::Cleartext("pam")]
     };
     assert!(
-        warned("bind-tcp=*:1") && warned("bind-tcp=127.0.0.1:1") && warned("bind-tcp=*:1,protocols=plain")
+        warned("bind-ws=:1")
+            && warned("bind-tcp=*:1")
+            && warned("bind-tcp=127.0.0.1:1")
+            && warned("bind-tcp=*:1,protocols=plain")
     );
-    for confidential in
-        ["bind=/a", "bind-ssl=*:1", "bind-tcp=*:1,require-tls=yes", "bind-tcp=*:1,protocols=tls"]
-    {
+    for confidential in [
+        "bind=/a",
+        "bind-ssl=*:1",
+        "bind-wss=*:1",
+        "bind-tcp=*:1,require-tls=yes",
+        "bind-tcp=*:1,protocols=tls",
+    ] {
         assert!(!warned(confidential), "{confidential}");
     }
 }
@@ -298,12 +311,12 @@ fn a_stream_takes_only_chains_that_ask_nothing() {
 
 #[test]
 fn what_this_build_does_not_serve_is_said_so() {
-    for flag in ["bind-ws", "bind-wss", "bind-vsock", "bind-ssh", "bind-pipe", "ws-auth", "ssh-auth"] {
+    for flag in ["bind-vsock", "bind-ssh", "bind-pipe", "vsock-auth", "ssh-auth"] {
         let error = flags(&[&format!("{flag}=:1")]).unwrap_err();
         assert!(error.to_string().contains("this build does not have it yet"), "{flag}: {error}");
     }
-    assert!(toml("bind-ws = ':1'").unwrap_err().to_string().contains("does not have it yet"));
-    assert!(toml("[[socket]]\nbind-ws = ':1'").unwrap_err().to_string().contains("does not have it yet"));
+    assert!(toml("bind-ssh = ':1'").unwrap_err().to_string().contains("does not have it yet"));
+    assert!(toml("[[socket]]\nbind-ssh = ':1'").unwrap_err().to_string().contains("does not have it yet"));
 }
 
 #[test]

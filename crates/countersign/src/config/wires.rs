@@ -81,10 +81,11 @@ impl TlsOptions {
 }
 
 pub(super) fn accepts(options: &mut Options, kind: Kind) -> Result<Accepts, ConfigError> {
-    let required = options.flag("require-tls", kind == Kind::Tls)?;
+    let required = options.flag("require-tls", matches!(kind, Kind::Tls | Kind::Wss))?;
     let listed = options.take("protocols")?.map(|list| wires(&list, options)).transpose()?;
     match (kind, required, listed) {
-        (Kind::Rpc, ..) => Ok(Accepts::Tls),
+        (Kind::Rpc | Kind::Wss, ..) => Ok(Accepts::Tls),
+        (Kind::Ws, ..) => Ok(Accepts::Plain),
         (Kind::Tls, false, _) => Err(options.error(
             "require-tls",
             "this socket speaks nothing but TLS",
@@ -126,7 +127,11 @@ fn wires(list: &str, options: &Options) -> Result<Accepts, ConfigError> {
                 let why = "calls have sockets of their own: bind-rpc";
                 return Err(options.error("protocols", why, "write plain, tls or plain+tls"));
             }
-            "ws" | "wss" | "websocket" | "ssh" => {
+            "ws" | "wss" | "websocket" => {
+                let why = "WebSocket is spoken over each of them";
+                return Err(options.error("protocols", why, "write websocket=yes or websocket=no beside it"));
+            }
+            "ssh" => {
                 return Err(options.error("protocols", NOT_YET, "write plain, tls or plain+tls"));
             }
             _ => {
@@ -158,7 +163,9 @@ pub(super) fn protocol(options: &mut Options, kind: Kind) -> Result<Protocol, Co
         Some("xpra") => Ok(Protocol::Xpra),
         Some("stream") => Ok(Protocol::Stream),
         Some("rpc") => Err(options.error("protocol", "calls have sockets of their own", "use bind-rpc")),
-        Some("http") => Err(options.error("protocol", NOT_YET, "write auto, xpra or stream")),
+        Some("http" | "ws" | "wss" | "websocket") => {
+            Err(options.error("protocol", "WebSocket has an option of its own", "write websocket=yes or no"))
+        }
         Some(_) => Err(options.error("protocol", "there is no such protocol", "write auto, xpra or stream")),
     }
 }

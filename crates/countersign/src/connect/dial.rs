@@ -69,11 +69,19 @@ impl<'a> Dial<'a> {
         Self { protocols, ..self }
     }
 
-    /// Connects, and shakes hands where the address asks for TLS.
+    /// Connects, and shakes hands where the address asks for TLS or WebSocket.
     pub(super) async fn reach(&self) -> Result<Reached, ConnectError> {
-        if self.uri.tls {
-            return self.reach_tls().await;
-        }
+        let reached = if self.uri.tls { self.reach_tls().await? } else { self.reach_plain().await? };
+        let Some(path) = &self.uri.websocket else { return Ok(reached) };
+        let upgraded = transport::upgrade_to_websocket(reached.stream, &self.uri.address, path).await;
+        let stream = upgraded.map_err(|why| {
+            ConnectError::new(Cause::Unreachable, self.uri.to_string(), why)
+                .with_fix("check the address and its path, and that the server takes WebSocket there")
+        })?;
+        Ok(Reached { stream, ..reached })
+    }
+
+    async fn reach_plain(&self) -> Result<Reached, ConnectError> {
         let stream = self.connect().await?;
         let confidential = !matches!(self.uri.address, Address::Tcp { .. });
         let verified = is_answered_by_us(&stream);

@@ -23,6 +23,8 @@ pub struct Uri {
     pub address: Address,
     /// Whether the stream is TLS.
     pub tls: bool,
+    /// The path that is asked for by HTTP, where the stream is in a WebSocket.
+    pub websocket: Option<String>,
     /// The name to log in as, if the address says.
     pub username: Option<Username>,
     /// The password, if the address holds one. It warns who connects (S-48).
@@ -62,6 +64,8 @@ impl FromStr for Uri {
         let uri = match scheme {
             Scheme::Tcp => Self::network(rest, false, 14500)?,
             Scheme::Tls => Self::network(rest, true, 443)?,
+            Scheme::Ws => Self::websocket(rest, false, 80)?,
+            Scheme::Wss => Self::websocket(rest, true, 443)?,
             Scheme::Unix => Self::unix(rest, false)?,
             Scheme::TlsUnix => Self { tls: true, ..Self::unix(rest, false)? },
             Scheme::Socket => Self::unix(rest, true)?,
@@ -96,7 +100,7 @@ impl Uri {
             None => text.parse()?,
         };
         match uri.address {
-            Address::Tcp { .. } if !uri.tls => {
+            Address::Tcp { .. } if !uri.tls || uri.websocket.is_some() => {
                 Err(wrong("calls are made inside TLS", "write rpc://HOST:PORT or tls://HOST:PORT"))
             }
             _ => Ok(Self { tls: true, ..uri }),
@@ -120,7 +124,7 @@ impl Uri {
     }
 
     fn local(address: Address) -> Self {
-        Self { address, tls: false, username: None, password: None, display: None }
+        Self { address, tls: false, websocket: None, username: None, password: None, display: None }
     }
 
     /// `//user:password@host:port/display`, with or without the slashes in front.
@@ -146,6 +150,19 @@ impl Uri {
             return Err(foreign_option());
         }
         Ok(Self { display: Some(display).filter(|display| !display.is_empty()), ..uri })
+    }
+
+    /// `//user:password@host:port/path`. The path is HTTP's, as it stands.
+    fn websocket(rest: &str, tls: bool, default_port: u16) -> Result<Self, ConfigError> {
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if path.contains([',', '=']) {
+            return Err(foreign_option());
+        }
+        if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(wrong("its path holds signs that are not HTTP's", "write them as %XX"));
+        }
+        Ok(Self { websocket: Some(format!("/{path}")), ..Self::network(authority, tls, default_port)? })
     }
 
     /// `/path`, `///path`, `//user:password@/path`, `@name`; `legacy` reads `user:password/path` too.
@@ -205,15 +222,23 @@ impl Uri {
     }
 }
 
-/// Without user and password: `tls://host:443`, `unix:/run/app.sock`. It reads back as the same
+/// Without user and password: `tls://host:443`, `wss://host:443/x`, `unix:/run/app.sock`. It reads back as the same
 /// address, and has neither blanks nor line ends: known servers are remembered by it, on one line
 /// each, and nobody's address can write a second one (S-43).
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "tls" } else { "tcp" };
+        let scheme = match (&self.websocket, self.tls) {
+            (None, false) => "tcp",
+            (None, true) => "tls",
+            (Some(_), false) => "ws",
+            (Some(_), true) => "wss",
+        };
+        let path = self.websocket.as_deref().filter(|path| *path != "/").unwrap_or_default();
         match &self.address {
-            Address::Tcp { host, port } if host.contains(':') => write!(f, "{scheme}://[{host}]:{port}"),
-            Address::Tcp { host, port } => write!(f, "{scheme}://{host}:{port}"),
+            Address::Tcp { host, port } if host.contains(':') => {
+                write!(f, "{scheme}://[{host}]:{port}{path}")
+            }
+            Address::Tcp { host, port } => write!(f, "{scheme}://{host}:{port}{path}"),
             Address::Unix(path) => {
                 let path = path.as_os_str().as_encoded_bytes();
                 // What would be taken for the mark of an authority keeps its own in front.
@@ -243,6 +268,8 @@ impl fmt::Debug for Uri {
 enum Scheme {
     Tcp,
     Tls,
+    Ws,
+    Wss,
     Unix,
     TlsUnix,
     Socket,
@@ -260,15 +287,19 @@ const SCHEMES: &[(&str, Scheme)] = &[
     ("tls", Scheme::Tls),
     ("tls+unix", Scheme::TlsUnix),
     ("unix", Scheme::Unix),
+    ("ws", Scheme::Ws),
+    ("wss", Scheme::Wss),
     ("xpra", Scheme::Tcp),
     ("xpra+ssl", Scheme::Tls),
     ("xpra+tcp", Scheme::Tcp),
     ("xpra+tls", Scheme::Tls),
+    ("xpra+ws", Scheme::Ws),
+    ("xpra+wss", Scheme::Wss),
     ("xpras", Scheme::Tls),
 ];
 
 /// Words that mean something that this build does not connect to.
-const UNAVAILABLE: &[&str] = &["named-pipe", "quic", "rfb", "rpc", "ssh", "vnc", "vsock", "ws", "wss"];
+const UNAVAILABLE: &[&str] = &["named-pipe", "quic", "rfb", "rpc", "ssh", "vnc", "vsock"];
 
 const RPC: &str = "rpc";
 
@@ -296,7 +327,7 @@ fn split_scheme(text: &str) -> Result<(Scheme, &str), ConfigError> {
         (None, Some((":", rest))) if rest.starts_with("//") => {
             let fix = match nearest(&word, SCHEMES.iter().map(|(name, _)| *name)) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "use tcp, tls, unix, or tls+unix".to_owned(),
+                None => "use tcp, tls, ws, wss, unix, or tls+unix".to_owned(),
             };
             Err(wrong("what stands before `://` is no known kind of address", fix))
         }

@@ -202,12 +202,13 @@ impl Relay<'_> {
     }
 }
 
-/// The TCP connection that carries a stream, through TLS if need be.
+/// The TCP connection that carries a stream, through TLS and WebSocket if need be.
 fn tcp(stream: &Stream) -> Option<&TcpStream> {
     match stream.wire() {
         Wire::Tcp(socket) => Some(socket),
         Wire::TlsServer(tls) => tcp(tls.get_ref().0),
         Wire::TlsClient(tls) => tcp(tls.get_ref().0),
+        Wire::WebSocket(socket) => tcp(socket.carrier()),
         Wire::Unix(_) | Wire::Pipes(..) => None,
     }
 }

@@ -230,7 +230,7 @@ impl Inside {
     /// Opens the daemon for a client and says to both what is due before the bytes are theirs.
     async fn prepare(&self, admitted: Admitted, session: &str) -> Option<(Stream, Opened)> {
         let Admitted { grant, stream, speech } = admitted;
-        let facts = SessionFacts::new(session, transport(grant.peer()));
+        let facts = SessionFacts::new(session, transport(grant.peer(), &stream));
         match speech {
             Speech::Silent => match self.backend.open(&grant, &facts).await {
                 Ok(opened) => Some((stream, opened)),
@@ -327,8 +327,10 @@ async fn relay(client: Stream, opened: Opened, control: &Control) -> Ended {
 }
 
 /// What the client came over, in a word.
-fn transport(peer: &Peer) -> &'static str {
+fn transport(peer: &Peer, stream: &Stream) -> &'static str {
     match (&peer.tls, peer.address()) {
+        (Some(_), _) if stream.is_websocket() => "wss",
+        (None, _) if stream.is_websocket() => "ws",
         (Some(_), _) => "tls",
         (None, Some(_)) => "tcp",
         (None, None) => "unix",

@@ -237,6 +237,9 @@ fn acceptor(
     if let Some(starttls) = socket.starttls {
         acceptor = acceptor.starting_tls(starttls);
     }
+    if let Some(websocket) = &socket.websocket {
+        acceptor = acceptor.taking_websocket(websocket.clone());
+    }
     Ok(match socket.accepts {
         Accepts::Plain => acceptor,
         Accepts::Tls => acceptor.requiring_tls(certificates.tls(socket)?),

@@ -5,6 +5,7 @@
 //! | `unix:PATH`, `unix:@NAME` | `unix.rs` | kernel credentials at the time it connected; confidential |
 //! | `tcp:HOST:PORT` | `tcp.rs` | its address |
 //! | TLS over any of them | `tls/` | a certificate's key, channel binding; confidential |
+//! | WebSocket over any of them | `websocket.rs` | nothing more than what carries it |
 #![forbid(unsafe_code)]
 
 mod address;
@@ -13,8 +14,12 @@ mod stream;
 mod tcp;
 pub mod tls;
 mod unix;
+mod upgrade;
+mod websocket;
 
 pub use address::{Address, BindError};
 pub use listener::{Listener, connect, is_shortage};
 pub use stream::{Stream, Wire};
 pub use unix::UnixOptions;
+pub(crate) use upgrade::upgrade_to_websocket;
+pub use websocket::WebSocket;

@@ -13,6 +13,8 @@ use tokio::{
     process::{ChildStdin, ChildStdout},
 };
 
+use super::WebSocket;
+
 /// A connected byte stream, with the bytes that were read from it and given back.
 #[derive(Debug)]
 pub struct Stream {
@@ -32,6 +34,8 @@ pub enum Wire {
     TlsServer(Box<tokio_rustls::server::TlsStream<Box<Stream>>>),
     /// TLS, our end being the client.
     TlsClient(Box<tokio_rustls::client::TlsStream<Box<Stream>>>),
+    /// WebSocket over any of the others.
+    WebSocket(Box<WebSocket>),
     /// A program's standard output and input.
     Pipes(ChildStdout, ChildStdin),
 }
@@ -65,14 +69,19 @@ impl Stream {
         &self.wire
     }
 
-    /// The descriptor whose bytes are the stream's own: not for TLS, nor while bytes are
-    /// [`Stream::pending`]. For `splice` and for handing the socket over.
+    /// Whether its bytes come in frames of WebSocket.
+    pub fn is_websocket(&self) -> bool {
+        matches!(self.wire, Wire::WebSocket(_))
+    }
+
+    /// The descriptor whose bytes are the stream's own: not for TLS or WebSocket, nor while
+    /// bytes are [`Stream::pending`]. For `splice` and for handing the socket over.
     pub fn plain_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.wire {
             _ if !self.unread.is_empty() => None,
             Wire::Unix(socket) => Some(socket.as_fd()),
             Wire::Tcp(socket) => Some(socket.as_fd()),
-            Wire::TlsServer(_) | Wire::TlsClient(_) | Wire::Pipes(..) => None,
+            Wire::TlsServer(_) | Wire::TlsClient(_) | Wire::WebSocket(_) | Wire::Pipes(..) => None,
         }
     }
 }
@@ -86,6 +95,12 @@ impl From<UnixStream> for Wire {
 impl From<TcpStream> for Wire {
     fn from(socket: TcpStream) -> Self {
         Self::Tcp(socket)
+    }
+}
+
+impl From<WebSocket> for Wire {
+    fn from(socket: WebSocket) -> Self {
+        Self::WebSocket(Box::new(socket))
     }
 }
 
@@ -107,6 +122,7 @@ impl AsyncRead for Stream {
             Wire::Tcp(wire) => Pin::new(wire).poll_read(cx, buf),
             Wire::TlsServer(wire) => Pin::new(wire).poll_read(cx, buf),
             Wire::TlsClient(wire) => Pin::new(wire).poll_read(cx, buf),
+            Wire::WebSocket(wire) => Pin::new(wire).poll_read(cx, buf),
             Wire::Pipes(output, _) => Pin::new(output).poll_read(cx, buf),
         }
     }
@@ -119,6 +135,7 @@ impl AsyncWrite for Stream {
             Wire::Tcp(wire) => Pin::new(wire).poll_write(cx, buf),
             Wire::TlsServer(wire) => Pin::new(wire).poll_write(cx, buf),
             Wire::TlsClient(wire) => Pin::new(wire).poll_write(cx, buf),
+            Wire::WebSocket(wire) => Pin::new(wire).poll_write(cx, buf),
             Wire::Pipes(_, input) => Pin::new(input).poll_write(cx, buf),
         }
     }
@@ -134,6 +151,7 @@ impl AsyncWrite for Stream {
             Wire::Tcp(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
             Wire::TlsServer(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
             Wire::TlsClient(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
+            Wire::WebSocket(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
             Wire::Pipes(_, input) => Pin::new(input).poll_write_vectored(cx, bufs),
         }
     }
@@ -144,6 +162,7 @@ impl AsyncWrite for Stream {
             Wire::Tcp(wire) => wire.is_write_vectored(),
             Wire::TlsServer(wire) => wire.is_write_vectored(),
             Wire::TlsClient(wire) => wire.is_write_vectored(),
+            Wire::WebSocket(wire) => wire.is_write_vectored(),
             Wire::Pipes(_, input) => input.is_write_vectored(),
         }
     }
@@ -154,6 +173,7 @@ impl AsyncWrite for Stream {
             Wire::Tcp(wire) => Pin::new(wire).poll_flush(cx),
             Wire::TlsServer(wire) => Pin::new(wire).poll_flush(cx),
             Wire::TlsClient(wire) => Pin::new(wire).poll_flush(cx),
+            Wire::WebSocket(wire) => Pin::new(wire).poll_flush(cx),
             Wire::Pipes(_, input) => Pin::new(input).poll_flush(cx),
         }
     }
@@ -164,6 +184,7 @@ impl AsyncWrite for Stream {
             Wire::Tcp(wire) => Pin::new(wire).poll_shutdown(cx),
             Wire::TlsServer(wire) => Pin::new(wire).poll_shutdown(cx),
             Wire::TlsClient(wire) => Pin::new(wire).poll_shutdown(cx),
+            Wire::WebSocket(wire) => Pin::new(wire).poll_shutdown(cx),
             Wire::Pipes(_, input) => Pin::new(input).poll_shutdown(cx),
         }
     }

@@ -45,6 +45,37 @@ fn the_options_of_a_socket_become_its_values() {
 }
 
 #[test]
+fn websocket_is_taken_where_first_bytes_tell_it_and_where_nothing_else_is() {
+    let of = |bind: &str| flags(&[&format!("{bind},auth=none")]).unwrap().sockets.remove(0);
+    for (bind, required) in [
+        ("bind=/a", Some(false)),
+        ("bind-tcp=:1", Some(false)),
+        ("bind-ssl=:1", Some(false)),
+        ("bind-ws=:1", Some(true)),
+        ("bind-wss=:1", Some(true)),
+        ("bind-ws=:1,protocol=stream", Some(true)),
+        ("bind-wss=:1,protocol=xpra", Some(true)),
+        ("bind-tcp=:1,websocket=no", None),
+        ("bind-tcp=:1,protocol=stream", None),
+        ("bind-ssl=:1,protocol=xpra,websocket=no", None),
+        ("bind-rpc=:1", None),
+    ] {
+        assert_eq!(of(bind).websocket.map(|options| options.required), required, "{bind}");
+    }
+    let (ws, wss) = (of("bind-ws=:"), of("bind-wss=:"));
+    assert_eq!((ws.place().as_str(), ws.accepts), ("ws:127.0.0.1:80", Accepts::Plain));
+    assert_eq!((wss.place().as_str(), wss.accepts), ("wss:127.0.0.1:443", Accepts::Tls));
+    let options = of("bind-ws=:1,websocket-path=/x,websocket-origins=https://a.example http://[::1]:8080")
+        .websocket
+        .unwrap();
+    assert_eq!(options.path, "/x");
+    assert!(options.allows("https://A.example") && options.allows("http://[::1]:8080"));
+    assert!(!options.allows("https://a.example:8443") && !options.allows("") && !options.allows("null"));
+    let quoted = of("bind-tcp=:1,websocket-origins=\"https://a,https://b\"").websocket.unwrap();
+    assert_eq!((quoted.path.as_str(), quoted.origins.len()), ("/", 2));
+}
+
+#[test]
 fn options_of_a_socket_that_are_wrong_or_of_no_use_to_it_are_errors() {
     for wrong in [
         "bind=/a,mode=888",
@@ -55,6 +86,29 @@ fn options_of_a_socket_that_are_wrong_or_of_no_use_to_it_are_errors() {
         "bind=/a,group=4294967295",
         "bind=/a,group=-1",
         "bind=/a,protocols=plain,require-tls=yes",
+        "bind-tcp=:1,protocols=ws",
+        "bind-tcp=:1,protocol=ws",
+        "bind-tcp=:1,protocol=stream,auth=none,websocket=yes",
+        "bind-tcp=:1,protocol=xpra,websocket=yes",
+        "bind-tcp=:1,websocket=no,websocket-path=/x",
+        "bind-tcp=:1,websocket=no,websocket-origins=https://a",
+        "bind-ws=:1,websocket=no",
+        "bind-ws=:1,require-tls=yes",
+        "bind-ws=:1,protocols=tls",
+        "bind-ws=:1,ssl-cert=/x",
+        "bind-ws=:1,tls-min=1.2",
+        "bind-wss=:1,require-tls=yes",
+        "bind-ws=:1,auth=certificate",
+        "bind-ws=:1,websocket-path=x",
+        "bind-ws=:1,websocket-path=",
+        "bind-ws=:1,websocket-path=/a?b",
+        "bind-ws=:1,websocket-origins=",
+        "bind-ws=:1,websocket-origins=*",
+        "bind-ws=:1,websocket-origins=null",
+        "bind-ws=:1,websocket-origins=https://a/",
+        "bind-ws=:1,websocket-origins=a.example",
+        "bind-rpc=:1,auth=none,websocket=no",
+        "bind-rpc=:1,auth=none,websocket-path=/",
         "bind=/a,ssl-cert=/x",
         "bind=/a,tls-min=1.2",
         "bind-tcp=:1,protocols=plain,ssl-cert=/x",

@@ -28,6 +28,11 @@ fn every_form_that_xpra_takes_is_read() {
         ("xpra://host", "tcp://host:14500"),
         ("xpras://host", "tls://host:443"),
         ("xpra+tls://host", "tls://host:443"),
+        ("ws://host", "ws://host:80"),
+        ("ws://host/", "ws://host:80"),
+        ("wss://alice@host/a/b%20c?username=bob", "wss://host:443/a/b%20c"),
+        ("xpra+ws://[::1]:81/x", "ws://[::1]:81/x"),
+        ("xpra+wss://host:8443", "wss://host:8443"),
         ("tcp://[::1]:1/", "tcp://[::1]:1"),
         ("tcp://[::1]", "tcp://[::1]:14500"),
         ("tcp://::1:1/", "tcp://[::1]:1"),
@@ -55,6 +60,8 @@ fn s_043_an_address_reads_back_as_itself_and_stays_one_word() {
     let written = [
         "tcp://host:1",
         "tls://[::1]:443",
+        "wss://host/a/b?username=x",
+        "ws://[::1]:8/",
         "unix:/run/app.sock",
         "unix:@a%20name@%40",
         "tls+unix:/run/a%20b%0Atls://bank:443%20sha256:00",
@@ -68,7 +75,11 @@ fn s_043_an_address_reads_back_as_itself_and_stays_one_word() {
         let uri = parse(text);
         let shown = uri.to_string();
         let again = parse(&shown);
-        assert_eq!((&again.address, again.tls), (&uri.address, uri.tls), "{text}: {shown}");
+        assert_eq!(
+            (&again.address, again.tls, again.websocket),
+            (&uri.address, uri.tls, uri.websocket),
+            "{text}: {shown}"
+        );
         assert!(shown.chars().all(|c| c.is_ascii_graphic()), "{shown}");
     }
 }
@@ -120,6 +131,9 @@ fn s_088_neither_errors_nor_debug_repeat_what_may_be_a_password() {
         "unix:",
         "unix:@",
         "tcp://ho st",
+        "ws://host/hunter2 x",
+        "ws://host/hunter2=x",
+        "wss://host/hunt\u{e9}r2",
         "tcp://-alice:hunter2@host",
     ] {
         let error = bad.parse::<Uri>().unwrap_err();
@@ -181,6 +195,7 @@ fn calls_go_to_the_addresses_of_multipass_and_never_in_the_clear() {
         "host:x",
         "tcp://host:1",
         "ws://host",
+        "wss://host",
         "rpc:",
         "rpc+unix:",
         "é",

@@ -27,6 +27,7 @@ mod silent;
 mod starttls;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 pub use packets::XpraClient;
 pub(super) use packets::random;
@@ -35,7 +36,7 @@ use patience::Patience;
 
 use crate::{
     Chain, Grant, Peer, Refusal,
-    config::{ModuleSpec, Protocol, StartTls},
+    config::{ModuleSpec, Protocol, StartTls, WebSocketOptions},
     error::ConfigError,
     modules::{Context, Registry},
     proto::{
@@ -56,6 +57,7 @@ pub struct Acceptor {
     protocol: Protocol,
     wires: Wires,
     starttls: Option<StartTls>,
+    websocket: Option<WebSocketOptions>,
 }
 
 /// Which bytes a socket takes. The chain is the same whatever they are (S-66).
@@ -135,7 +137,7 @@ impl Acceptor {
     pub fn new(chain: Arc<Chain>) -> Self {
         let (settings, protocol) = (Settings::default(), Protocol::default());
         let lanes = chain.links().iter().map(|_| Arc::new(Semaphore::new(CHECKS_AT_ONCE))).collect();
-        Self { chain, lanes, settings, protocol, wires: Wires::Plain, starttls: None }
+        Self { chain, lanes, settings, protocol, wires: Wires::Plain, starttls: None, websocket: None }
     }
 
     /// The same for modules as they are written in `auth=`, of the builtin registry.
@@ -196,6 +198,13 @@ impl Acceptor {
         self
     }
 
+    /// The same, taking WebSocket. What is in the frames is judged by the same chain.
+    #[must_use]
+    pub fn taking_websocket(mut self, options: WebSocketOptions) -> Self {
+        self.websocket = Some(options);
+        self
+    }
+
     /// Its chain.
     pub fn chain(&self) -> &Arc<Chain> {
         &self.chain
@@ -245,12 +254,14 @@ impl Acceptor {
         let turned = |refusal, peer: &Arc<Peer>| Turned { refusal, peer: Arc::clone(peer), username: None };
         let mut patience = Patience::until(start + self.settings.handshake_timeout);
         let plain = Arc::new(peer.clone());
-        let (mut stream, peer) =
+        let (stream, mut peer) =
             self.secure(stream, peer, &mut patience).await.map_err(|refusal| turned(refusal, &plain))?;
         if stream.enrols() {
             return Ok(Met::Enrolling(stream, peer));
         }
+        let upgraded = upgrade::upgrade(self, stream, &mut peer, &mut patience).await;
         let peer = Arc::new(peer);
+        let mut stream = upgraded.map_err(|refusal| turned(refusal, &peer))?;
         if self.protocol == Protocol::Stream {
             return silent::drive(self, stream, peer, start).await.map(Met::Admitted);
         }

@@ -309,10 +309,14 @@ async fn send(stream: &mut Stream, packet: &Packet) -> std::io::Result<()> {
 
 /// Says the last word and waits a moment for the peer to go, so that what it still sends does not
 /// reset the connection before it has read why. Nothing of it is looked at (W37).
-async fn part(stream: &mut Stream, last: &[u8]) {
+pub(super) async fn part(stream: &mut Stream, last: &[u8]) {
     let farewell = async {
         stream.write_all(last).await?;
-        stream.shutdown().await?;
+        // Xpra's clients forget what they have not looked at yet when a WebSocket is closed: they leave first.
+        match stream.is_websocket() {
+            true => stream.flush().await?,
+            false => stream.shutdown().await?,
+        }
         // Not in the future's own memory, which every login has to carry.
         let mut unread = vec![0; 4096];
         while stream.read(&mut unread).await? > 0 {}
@@ -320,6 +324,9 @@ async fn part(stream: &mut Stream, last: &[u8]) {
     };
     // A peer that broke the connection has no more to be told.
     let _ = timeout(FAREWELL, farewell).await;
+    if stream.is_websocket() {
+        let _ = timeout(FAREWELL, stream.shutdown()).await;
+    }
 }
 
 /// How our two ends know each other, in the hello and in each challenge.

@@ -21,6 +21,8 @@ use crate::{
     trust::ServerIdentity,
 };
 
+mod upgrades;
+
 fn acceptor(modules: &[&str]) -> Acceptor {
     let links = modules
         .iter()
@@ -52,7 +54,7 @@ fn hello() -> ClientHello {
     }
 }
 
-async fn read_packet(client: &mut UnixStream) -> Packet {
+async fn read_packet(client: &mut (impl tokio::io::AsyncRead + Unpin)) -> Packet {
     let decoder = Decoder::new(Limits::default());
     let mut bytes = Vec::new();
     loop {
