@@ -1,13 +1,13 @@
 //! `capability`: a word in the hello that a proxy in front vouches for.
 
-use rustix::process::geteuid;
-
-use super::{Context, Module, OptionSpec, Options, network::Network};
+use super::{
+    Context, Module, OptionSpec, Options,
+    proxy::{PROXY, PROXY_USER, Proxy},
+};
 use crate::{
     Claim, Identity, Peer, Refusal, Secret, Verifier,
     error::ConfigError,
     proto::{chain::CheckPeer, identity::Capabilities},
-    sys::{accounts::parse_uid, peer::is_account},
 };
 
 pub(super) struct Capability;
@@ -49,13 +49,7 @@ impl Module for Capability {
         if value.expose().len() > Capabilities::MAX_BYTES {
             return Err(options.error("value", "no hello can hold it", "write a text of at most 4 KiB"));
         }
-        let proxies = Network::take_all(options, "proxy")?;
-        let mut users = vec![0, geteuid().as_raw()];
-        for user in options.take_all("proxy-user") {
-            let wrong = |_| options.error("proxy-user", "there is no such user", "write a name or number");
-            users.push(parse_uid(user.trim()).map_err(wrong)?);
-        }
-        Ok(Verifier::Peer(Box::new(Word { property: [property], value, proxies, users })))
+        Ok(Verifier::Peer(Box::new(Word { property: [property], value, proxy: Proxy::take(options)? })))
     }
 }
 
@@ -63,24 +57,12 @@ impl Module for Capability {
 struct Word {
     property: [String; 1],
     value: Secret,
-    proxies: Vec<Network>,
-    users: Vec<u32>,
-}
-
-impl Word {
-    fn trusts(&self, peer: &Peer) -> bool {
-        match peer.address() {
-            Some(address) => self.proxies.iter().any(|network| network.holds(address.ip())),
-            None => peer
-                .credentials()
-                .is_some_and(|known| is_account(known.uid) && self.users.contains(&known.uid)),
-        }
-    }
+    proxy: Proxy,
 }
 
 impl CheckPeer for Word {
     fn check(&self, peer: &Peer, claim: &Claim) -> Result<Option<Identity>, Refusal> {
-        if !self.trusts(peer) {
+        if !self.proxy.is(peer) {
             return Err(Refusal::peer_denied("the client is not the proxy that is trusted to say it"));
         }
         let [property] = &self.property;
@@ -106,12 +88,14 @@ const MOST_NAME: usize = 255;
 const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new("property", "NAME", "", "the capability of the hello"),
     OptionSpec::new("value", "TEXT", "", "what it has to be"),
-    OptionSpec::new("proxy", "NETWORK", "", "an address or network of the proxy; may be repeated"),
-    OptionSpec::new("proxy-user", "USER", "root, the gateway's own", "the proxy's user; may be repeated"),
+    PROXY,
+    PROXY_USER,
 ];
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::geteuid;
+
     use super::*;
     use crate::{
         modules::login::link,

@@ -14,6 +14,7 @@ mod fail;
 mod fido2;
 mod file;
 mod hosts;
+mod http_header;
 mod kerberos;
 mod ldap;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod pam;
 mod password;
 mod peercred;
 mod places;
+mod proxy;
 mod ratelimit;
 mod reject;
 mod scram;
@@ -208,6 +210,7 @@ const MODULES: &[&dyn Module] = &[
     &file::File,
     &kerberos::Gss,
     &hosts::Hosts,
+    &http_header::HttpHeader,
     &kerberos::KerberosPassword,
     &kerberos::KerberosTicket,
     &ldap::Ldap,

@@ -286,3 +286,27 @@ async fn frames_without_an_upgrade_are_no_protocol() {
     client.flush().await.unwrap();
     assert_eq!(server.await.unwrap().unwrap_err().refusal.reason, Reason::Malformed);
 }
+
+#[test]
+fn s_065_a_module_that_reads_http_is_a_start_error_where_there_is_none() {
+    let open = |kind: &str, text: &str| {
+        let mut layers = Layers::default();
+        layers.flag(kind, &format!("{text},auth=http-header(user-header=X-User)")).unwrap();
+        let paths = Paths::new(true, "/nonexistent", "/nonexistent", "/nonexistent");
+        Config::new(&layers, &Registry::builtin(), &paths).map(drop)
+    };
+    for (kind, text) in [
+        ("bind-tcp", ":1,websocket=no"),
+        ("bind-tcp", ":1,protocol=stream"),
+        ("bind-ssl", ":1,protocol=xpra"),
+        ("bind-rpc", ":1"),
+    ] {
+        let error = open(kind, text).unwrap_err();
+        assert!(error.to_string().contains("it reads the HTTP request"), "{kind} {text}: {error}");
+    }
+    for (kind, text) in
+        [("bind-ws", ":1"), ("bind-wss", ":1,protocol=stream"), ("bind-tcp", ":1"), ("bind", "/x")]
+    {
+        assert!(open(kind, text).is_ok(), "{kind} {text}");
+    }
+}
