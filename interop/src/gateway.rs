@@ -57,6 +57,14 @@ impl Gateway {
         found.unwrap_or_else(|| panic!("no TCP socket among {:?}", self.addresses))
     }
 
+    /// The ports of all TCP sockets, in the order of their kinds.
+    #[must_use]
+    pub fn ports(&self) -> Vec<u16> {
+        let ports =
+            self.addresses.iter().filter_map(|address| address.strip_prefix("tcp:")?.rsplit(':').next());
+        ports.map(|port| port.parse().expect("a port")).collect()
+    }
+
     /// Ends the gateway in good order and keeps its folder.
     #[must_use]
     pub fn stop(self) -> Place {

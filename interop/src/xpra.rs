@@ -110,6 +110,12 @@ impl Session {
         self.server.output()
     }
 
+    /// The process.
+    #[must_use]
+    pub fn server(&self) -> &Daemon {
+        &self.server
+    }
+
     /// The folder the session lives in.
     #[must_use]
     pub fn place(&self) -> &Place {

@@ -73,6 +73,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/lib/python3/dist-packages/google/protobuf/__init__.py", "python3-protobuf"),
     ("/usr/lib/python3/dist-packages/fido2/__init__.py", "python3-fido2"),
     ("protoc", "protobuf-compiler"),
+    ("/usr/lib/python3/dist-packages/websockets/__init__.py", "python3-websockets"),
     ("/usr/sbin/krb5kdc", "krb5-kdc"),
     ("/usr/sbin/kadmin.local", "krb5-admin-server"),
     ("kinit", "krb5-user"),
