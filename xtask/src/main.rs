@@ -70,6 +70,11 @@ const COMMANDS: &[Command] = &[
         run: fuzz::run,
     },
     Command {
+        name: "windows",
+        summary: "the library type-checked for Windows, where rustup has x86_64-pc-windows-gnu",
+        run: |_| windows(),
+    },
+    Command {
         name: "bench",
         summary: "what logins and the hand-over cost; more arguments go to `cargo bench`",
         run: bench,
@@ -124,6 +129,12 @@ fn clippy() -> Result<(), Failed> {
         run("lints with all features", cargo(base).args(["--all-features", "--", "-D", "warnings"]))?;
     }
     Ok(())
+}
+
+/// The library and what is tested of it there. The C code in it needs mingw's compiler.
+fn windows() -> Result<(), Failed> {
+    let what = ["check", "-p", "countersign", "--lib", "--test", "windows"];
+    run("the library for Windows", cargo(what).args(["--target", "x86_64-pc-windows-gnu"]))
 }
 
 /// Once as readers get it, so that nothing public points at something private, and once with everything.

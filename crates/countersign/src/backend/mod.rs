@@ -22,6 +22,7 @@ use tokio::{
 };
 
 mod address;
+#[cfg_attr(windows, path = "exec/absent.rs")]
 mod exec;
 mod facts;
 mod proxy_protocol;

@@ -1,12 +1,21 @@
 //! `builtin:whoami`: one line of JSON that says who the client is here and how it was proved; then
 //! every byte comes back. The first thing to try, and what `countersign info` asks.
 
-use std::io;
+use std::{
+    future::poll_fn,
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
-use tokio::{io::AsyncWriteExt, net::UnixStream};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 
 use super::{SessionFacts, facts};
-use crate::{Grant, transport::Stream};
+use crate::{
+    Grant,
+    transport::{Stream, UnixStream},
+};
 
 /// A stream whose other end is served here.
 pub(super) fn answer(grant: &Grant, session: &SessionFacts) -> io::Result<Stream> {
@@ -21,16 +30,21 @@ async fn echo(mut socket: UnixStream, line: String) -> io::Result<()> {
     socket.write_all(line.as_bytes()).await?;
     drop(line);
     loop {
-        socket.readable().await?;
-        // Made when there is something to read, so that an idle session keeps no buffer.
-        let mut bytes = Vec::with_capacity(CHUNK);
-        match socket.try_read_buf(&mut bytes) {
-            Ok(0) => return socket.shutdown().await,
-            Ok(_) => socket.write_all(&bytes).await?,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        let bytes = poll_fn(|cx| poll_some(&mut socket, cx)).await?;
+        if bytes.is_empty() {
+            return socket.shutdown().await;
         }
+        socket.write_all(&bytes).await?;
     }
+}
+
+/// What there is to read; nothing at the end. It is read into the stack, so that an idle session keeps no
+/// buffer.
+fn poll_some(socket: &mut UnixStream, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+    let mut space = [const { MaybeUninit::uninit() }; CHUNK];
+    let mut read = ReadBuf::uninit(&mut space);
+    ready!(Pin::new(socket).poll_read(cx, &mut read))?;
+    Poll::Ready(Ok(read.filled().to_vec()))
 }
 
 const CHUNK: usize = 8 * 1024;

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{paths::Paths, socket::Kind, warning::Warning};
-use crate::{error::ConfigError, transport::Address};
+use crate::{
+    error::ConfigError,
+    transport::{Address, HAS_UNIX_SOCKETS},
+};
 
 /// Reads the address of a socket of `kind`. `None` is `--bind=none`: no socket.
 ///
@@ -21,12 +24,18 @@ pub(super) fn parse(
     paths: &Paths,
     warnings: &mut Vec<Warning>,
 ) -> Result<Option<Address>, ConfigError> {
-    match kind {
+    let address = match kind {
         Kind::Unix => unix(text, paths),
         Kind::Tcp => tcp(text, DEFAULT_TCP_PORT, warnings).map(Some),
         Kind::Tls | Kind::Wss => tcp(text, DEFAULT_TLS_PORT, warnings).map(Some),
         Kind::Ws => tcp(text, DEFAULT_HTTP_PORT, warnings).map(Some),
         Kind::Rpc => rpc(text, paths, warnings).map(Some),
+    }?;
+    match &address {
+        Some(Address::Unix(_) | Address::Abstract(_)) if !HAS_UNIX_SOCKETS => {
+            Err(bad("this system has no Unix sockets", "listen on TCP: bind-tcp, bind-ssl or bind-rpc"))
+        }
+        _ => Ok(address),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::{BaseStrategy as _, base_strategy::Xdg};
 
-use crate::error::ConfigError;
+use crate::{error::ConfigError, sys::accounts::own_uid};
 
 /// The directories of one gateway. Made once, at start, and handed to whoever needs them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Paths {
     /// # Errors
     /// The user has no home directory.
     pub fn system() -> Result<Self, ConfigError> {
-        if rustix::process::geteuid().is_root() {
+        if own_uid() == 0 {
             return Ok(Self::new(true, "/etc/countersign", "/run/countersign", "/var/lib/countersign"));
         }
         let xdg = Xdg::new().map_err(|_| {

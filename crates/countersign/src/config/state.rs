@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use super::{Layers, Paths, one};
-use crate::error::ConfigError;
+use crate::{error::ConfigError, transport::HAS_UNIX_SOCKETS};
 
 /// The state directory and the control socket of one gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,7 @@ impl StatePlace {
         let control = match path("control")? {
             Some(none) if none.as_os_str() == "none" => None,
             Some(path) => Some(path),
+            None if !HAS_UNIX_SOCKETS => None,
             // Two gateways with states of their own do not meet at one socket.
             None => Some(
                 written.as_ref().or_else(|| paths.control_dir()).unwrap_or(&paths.state_dir).join(SOCKET),

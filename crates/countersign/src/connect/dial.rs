@@ -295,7 +295,7 @@ fn is_answered_by_us(stream: &Stream) -> bool {
         Wire::Unix(socket) => sys::peer::credentials(socket)
             .ok()
             .flatten()
-            .is_some_and(|peer| peer.uid == 0 || peer.uid == nix::unistd::geteuid().as_raw()),
+            .is_some_and(|peer| peer.uid == 0 || peer.uid == sys::accounts::own_uid()),
         _ => false,
     }
 }

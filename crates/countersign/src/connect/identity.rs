@@ -142,22 +142,22 @@ impl ClientIdentity {
         let fault = |fault: files::FileFault| {
             ConnectError::new(Cause::System, what(path), fault.why()).with_fix(fault.fix())
         };
-        let narrowed = |path: &Path, mode: u32| {
+        let narrowed = |path: &Path, had: files::Rights| {
             person.tell(&format!(
-                "{}: others than you could get at it (mode {mode:o}); now they cannot. Whoever copied the key can \
+                "{}: others than you could get at it ({had}); now they cannot. Whoever copied the key can \
                  be you: {REPAIR}",
                 path.display()
             ));
         };
         if own_directory {
             let directory = files::directory_of(path);
-            if let Some(mode) = files::narrow_directory(directory).map_err(fault)? {
-                narrowed(directory, mode);
+            if let Some(had) = files::narrow_directory(directory).map_err(fault)? {
+                narrowed(directory, had);
             }
         }
-        let (file, mode) = files::open_narrowed(path).map_err(fault)?;
-        if let Some(mode) = mode {
-            narrowed(path, mode);
+        let (file, had) = files::open_narrowed(path).map_err(fault)?;
+        if let Some(had) = had {
+            narrowed(path, had);
         }
         let mut pem = Zeroizing::new(Vec::new());
         file.take(MOST_BYTES).read_to_end(&mut pem).map_err(|error| {

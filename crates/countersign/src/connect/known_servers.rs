@@ -4,9 +4,7 @@
 //! its owner alone. A line is only ever added here; taking one out is a person's decision.
 
 use std::{
-    fs::OpenOptions,
     io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -91,8 +89,7 @@ impl KnownServers {
         let failed = |error: io::Error| self.error(format!("it cannot be written: {error}"));
         let separator = if self.read()?.ends_with('\n') || !self.path.exists() { "" } else { "\n" };
         files::create_private_directory(files::directory_of(&self.path)).map_err(failed)?;
-        let mut file =
-            OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path).map_err(failed)?;
+        let mut file = files::append_private(&self.path).map_err(failed)?;
         // One write, so that lines of two clients do not mix.
         file.write_all(format!("{separator}{server} {PREFIX}{fingerprint}\n").as_bytes()).map_err(failed)
     }

@@ -12,9 +12,8 @@
 //! | `client.next.servers` | `ADDRESS sha256:HEX`: who has which next certificate |
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -118,9 +117,7 @@ impl OwnIdentity {
         let following = self.next();
         if following.load_if_there(person, now)?.is_some_and(|following| following.fingerprint() == next) {
             fs::rename(following.path(), self.path()).map_err(cannot)?;
-            File::open(files::directory_of(self.path()))
-                .and_then(|folder| folder.sync_all())
-                .map_err(cannot)?;
+            files::sync_directory(files::directory_of(self.path())).map_err(cannot)?;
         }
         Ok(())
     }
@@ -140,8 +137,7 @@ fn is_due(identity: &ClientIdentity, now: SystemTime) -> bool {
 
 /// The lock is released when the file is closed, also by a crash.
 fn locked(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let file = files::open_or_create_private(path)?;
     file.lock()?;
     Ok(file)
 }

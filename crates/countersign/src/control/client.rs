@@ -3,7 +3,6 @@
 use std::{
     fmt,
     io::{self, BufReader, Write as _},
-    os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -12,11 +11,10 @@ use super::{
     administer::administer,
     entrance::Entrance,
     message::{Request, Response},
-    server::name_of,
     wire,
 };
 use crate::{
-    sys,
+    sys::{self, sockets::BlockingUnixStream},
     trust::{ServerIdentity, Trust, TrustError, TrustStore},
 };
 
@@ -39,7 +37,7 @@ impl Owner {
     /// The socket is another user's, or cannot be reached.
     pub fn reach(state_dir: impl Into<PathBuf>, socket: Option<PathBuf>) -> Result<Self, ControlError> {
         let state_dir = state_dir.into();
-        let by = name_of(rustix::process::getuid().as_raw());
+        let by = sys::accounts::caller();
         let mut owner =
             Self { trust: Trust::at(&state_dir), state_dir, socket, runs: false, by, may_make: true };
         owner.runs = owner.connect()?.is_some();
@@ -90,7 +88,7 @@ impl Owner {
         Ok(administer(store, &entrances, request, &self.by))
     }
 
-    fn ask_gateway(&self, stream: UnixStream, request: &Request) -> Result<Response, ControlError> {
+    fn ask_gateway(&self, stream: BlockingUnixStream, request: &Request) -> Result<Response, ControlError> {
         let exchange = || {
             (&stream).write_all(&wire::line(request)?)?;
             wire::read_response(BufReader::with_capacity(wire::ROOM, &stream))
@@ -106,9 +104,9 @@ impl Owner {
 
     /// A connection to the gateway that listens at our socket. Secrets are for nobody else: whoever
     /// listens must be root, ourselves, or the owner of the state directory.
-    fn connect(&self) -> Result<Option<UnixStream>, ControlError> {
+    fn connect(&self) -> Result<Option<BlockingUnixStream>, ControlError> {
         let Some(path) = &self.socket else { return Ok(None) };
-        let stream = match UnixStream::connect(path) {
+        let stream = match BlockingUnixStream::connect(path) {
             Ok(stream) => stream,
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
@@ -119,8 +117,8 @@ impl Owner {
             Err(error) => return Err(self.gone(&error)),
         };
         let listens = sys::peer::credentials(&stream).ok().flatten().map(|known| known.uid);
-        let owner = std::fs::metadata(&self.state_dir).ok().map(|facts| facts.uid());
-        let own = rustix::process::geteuid().as_raw();
+        let owner = sys::files::owner_of(&self.state_dir);
+        let own = sys::accounts::own_uid();
         if !listens.is_some_and(|uid| uid == 0 || uid == own || (own == 0 && Some(uid) == owner)) {
             let who = listens.map_or_else(|| "somebody".to_owned(), |uid| format!("uid {uid}"));
             return Err(ControlError::new(

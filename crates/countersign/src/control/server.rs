@@ -3,7 +3,7 @@
 //! The gateway opens it. Its file is 0600, and the kernel is asked who connects: root
 //! and the gateway's own user are answered, everybody else is closed without a word (S-58).
 
-use std::{io, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     Peer,
-    sys::accounts::Account,
+    sys::{
+        accounts::{Account, own_uid},
+        files::create_directory,
+    },
     transport::{Address, BindError, Listener, Stream, UnixOptions},
     trust::Trust,
 };
@@ -52,7 +55,7 @@ impl ControlSocket {
     ) -> Result<Self, BindError> {
         if let Some(directory) = path.parent() {
             // Whatever else is wrong with the directory, binding says.
-            let _ = std::fs::DirBuilder::new().mode(0o755).create(directory);
+            let _ = create_directory(directory);
         }
         let listener = Listener::bind(&Address::Unix(path), &UnixOptions::default()).await?;
         Ok(Self { listener, owner: Arc::new(Served { trust, entrances }) })
@@ -149,7 +152,7 @@ impl Served {
 /// The uid, if it is root's or ours.
 fn owner(peer: &Peer) -> Option<u32> {
     let uid = peer.credentials()?.uid;
-    (uid == 0 || uid == rustix::process::geteuid().as_raw()).then_some(uid)
+    (uid == 0 || uid == own_uid()).then_some(uid)
 }
 
 /// One line; `None` if the client left without a word.
@@ -160,7 +163,7 @@ async fn request(stream: &mut BufReader<Stream>) -> io::Result<Option<Zeroizing<
 }
 
 /// How an account is called in entries and logs.
-pub(super) fn name_of(uid: u32) -> String {
+fn name_of(uid: u32) -> String {
     let account = Account::of_uid(uid).ok().flatten();
     account.map_or_else(|| format!("uid {uid}"), |account| account.name)
 }

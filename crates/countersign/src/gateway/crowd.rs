@@ -10,8 +10,9 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use rustix::process::{Resource, getrlimit};
 use tokio::sync::Notify;
+
+use crate::sys::descriptors::most_descriptors;
 
 /// Who is inside and not decided upon yet.
 #[derive(Debug)]
@@ -24,8 +25,7 @@ impl Crowd {
     /// A crowd of at most `most`, at least one; and of half of the descriptors that this process may
     /// open, so that sessions and their backends find some (S-05).
     pub fn new(most: usize) -> Self {
-        let descriptors = getrlimit(Resource::Nofile).current;
-        let half = descriptors.and_then(|most| usize::try_from(most / 2).ok()).unwrap_or(usize::MAX);
+        let half = most_descriptors().map_or(usize::MAX, |most| most / 2);
         Self { most: most.min(half).max(1), seats: Mutex::default() }
     }
 

@@ -9,6 +9,7 @@ mod certificates;
 mod crowd;
 pub mod drive;
 pub mod handover;
+#[cfg_attr(windows, path = "inherit/absent.rs")]
 mod inherit;
 mod listen;
 mod rpc;

@@ -1,7 +1,5 @@
 //! `env`: the password in an environment variable.
 
-use std::os::unix::ffi::OsStringExt;
-
 use super::{Handler, Sources};
 use crate::{
     Secret,
@@ -46,7 +44,7 @@ impl Handler for Env {
             return Err(options.error("name", "no variable can have that name", "write name=VARIABLE"));
         }
         let value = sources.variable(name);
-        Ok(value.map(|value| Responder::secret("env", Variable(Secret::new(value.into_vec())))))
+        Ok(value.map(|value| Responder::secret("env", Variable(Secret::new(value.into_encoded_bytes())))))
     }
 }
 

@@ -7,6 +7,7 @@
 mod env;
 mod fido2;
 mod file;
+#[cfg(unix)]
 mod kerberos;
 mod oauth;
 mod otp;
@@ -157,7 +158,9 @@ const HANDLERS: &[&dyn Handler] = &[
     &uri::Uri,
     &file::File,
     &env::Env,
+    #[cfg(unix)]
     &kerberos::Kerberos,
+    #[cfg(unix)]
     &kerberos::Gss,
     &scram::Scram,
     &ssh_key::SshKey,

@@ -1,6 +1,6 @@
 //! `otp`: the one-time code of now, from the secret that an authenticator would hold.
 
-use std::{io::Read as _, os::unix::ffi::OsStringExt as _, path::PathBuf, time::SystemTime};
+use std::{io::Read as _, path::PathBuf, time::SystemTime};
 
 use zeroize::Zeroizing;
 
@@ -56,7 +56,7 @@ impl Handler for Otp {
             }
             Some(path) => From::File(PathBuf::from(&**path), insecure),
             None => match sources.variable(VARIABLE) {
-                Some(value) => From::Variable(Secret::new(value.into_vec())),
+                Some(value) => From::Variable(Secret::new(value.into_encoded_bytes())),
                 None => return Ok(None),
             },
         };

@@ -141,7 +141,7 @@ fn counted(said: &str) -> Option<(u8, u8)> {
 /// asked for by nobody.
 fn has_terminal() -> bool {
     (std::io::stdin().is_terminal() || std::io::stderr().is_terminal())
-        && OpenOptions::new().read(true).write(true).open("/dev/tty").is_ok()
+        && OpenOptions::new().read(true).write(true).open(TERMINAL).is_ok()
 }
 
 fn ask_terminal(text: &str) -> Result<Option<Secret>, Failure> {
@@ -199,6 +199,9 @@ const OPTIONS: &[OptionSpec] = &[OptionSpec::new(
     "",
     "ask with this pinentry, or never with one; without it the system's asks where only a display is there",
 )];
+
+/// The terminal of a program, whatever its standard input and output are.
+const TERMINAL: &str = if cfg!(windows) { "CONIN$" } else { "/dev/tty" };
 
 const NOT_HERE: &str = "give the password with --password-file or XPRA_PASSWORD";
 

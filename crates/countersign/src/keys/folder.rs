@@ -7,7 +7,6 @@
 use std::{
     fmt, fs, io,
     io::Read as _,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -122,12 +121,10 @@ impl KeyFolder {
         let made = make_directory(&self.path).and_then(|()| make_directory(&folder));
         made.map_err(|error| failed(&folder, format!("it cannot be made: {error}")))?;
         let file = folder.join(format!("{kind}-{name}-pub.hex"));
-        let written =
-            fs::OpenOptions::new().write(true).create_new(true).open(&file).and_then(|mut opened| {
-                opened.set_permissions(fs::Permissions::from_mode(0o644))?;
-                io::Write::write_all(&mut opened, format!("{}\n", key.to_hex()).as_bytes())?;
-                opened.sync_all()
-            });
+        let written = files::create_unforged(&file).and_then(|mut opened| {
+            io::Write::write_all(&mut opened, format!("{}\n", key.to_hex()).as_bytes())?;
+            opened.sync_all()
+        });
         match written {
             Ok(()) => Ok(file),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(ConfigError::new(
@@ -211,10 +208,9 @@ fn make_directory(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent)?;
     }
-    match fs::create_dir(path) {
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
+    match files::create_unforged_directory(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+        made => made,
     }
 }
 
@@ -243,6 +239,8 @@ const MOST_BYTES: u64 = 512;
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn name(text: &str) -> Username {

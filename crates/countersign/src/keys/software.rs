@@ -4,9 +4,8 @@
 //! its owner's alone; its last line is the counter, written back in place before a signature leaves.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
 };
 
@@ -15,7 +14,6 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rustix::fs::FlockOperation;
 use zeroize::Zeroizing;
 
 use super::{
@@ -50,10 +48,8 @@ impl KeyFile {
     fn open(&self) -> Result<File, KeyError> {
         // Judged on a descriptor of its own, for that one is for reading.
         files::open_private(&self.path, false).map_err(|fault| KeyError::Broken(fault.to_string()))?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
-        let file = options.open(&self.path).map_err(|error| self.broken(error))?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(|error| self.broken(error))?;
+        let file = files::open_to_write(&self.path).map_err(|error| self.broken(error))?;
+        file.lock().map_err(|error| self.broken(error))?;
         Ok(file)
     }
 

@@ -1,6 +1,6 @@
 //! `env`: one password for everybody, taken out of the environment at start.
 
-use std::{collections::BTreeMap, os::unix::ffi::OsStringExt};
+use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
@@ -59,7 +59,7 @@ fn take(name: &str) -> Option<Secret> {
     if !taken.contains_key(name) {
         let impossible = name.is_empty() || name.contains(['=', '\0']);
         let value = if impossible { None } else { std::env::var_os(name) };
-        let value = Secret::new(value?.into_vec());
+        let value = Secret::new(value?.into_encoded_bytes());
         if scrub_env(name) == Scrubbed::Kept {
             tracing::warn!(
                 "the password of the module `env` stays in the environment, because threads run already: configure \

@@ -9,12 +9,15 @@ mod capability;
 mod certificate;
 mod context;
 mod env;
+#[cfg(unix)]
 mod exec;
 mod fail;
 mod fido2;
 mod file;
+#[cfg(unix)]
 mod hosts;
 mod http_header;
+#[cfg(unix)]
 mod kerberos;
 mod ldap;
 #[cfg(test)]
@@ -24,9 +27,12 @@ mod network;
 mod none;
 mod oauth;
 mod otp;
+#[cfg(unix)]
 mod pam;
 mod password;
+#[cfg(unix)]
 mod peercred;
+#[cfg(unix)]
 mod places;
 mod proxy;
 mod ratelimit;
@@ -43,6 +49,7 @@ mod u2f;
 pub use crate::options::{OptionSpec, Options};
 pub use certificate::NAME as CERTIFICATE;
 pub use context::Context;
+#[cfg(unix)]
 pub use pam::run_worker;
 
 use crate::{
@@ -204,22 +211,29 @@ const MODULES: &[&dyn Module] = &[
     &capability::Capability,
     &certificate::Certificate,
     &env::Env,
+    #[cfg(unix)]
     &exec::Exec,
     &fail::Fail,
     &fido2::Fido2,
     &file::File,
+    #[cfg(unix)]
     &kerberos::Gss,
+    #[cfg(unix)]
     &hosts::Hosts,
     &http_header::HttpHeader,
+    #[cfg(unix)]
     &kerberos::KerberosPassword,
+    #[cfg(unix)]
     &kerberos::KerberosTicket,
     &ldap::Ldap,
     &multifile::Multifile,
     &none::None,
     &oauth::OAuth,
     &otp::Otp,
+    #[cfg(unix)]
     &pam::Pam,
     &password::Password,
+    #[cfg(unix)]
     &peercred::PeerCred,
     &ratelimit::RateLimit,
     &reject::Reject,

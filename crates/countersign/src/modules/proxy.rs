@@ -1,12 +1,13 @@
 //! The proxy in front whose words count: for modules that believe what others could say as well.
 
-use rustix::process::geteuid;
-
 use super::{OptionSpec, Options, network::Network};
 use crate::{
     Peer,
     error::ConfigError,
-    sys::{accounts::parse_uid, peer::is_account},
+    sys::{
+        accounts::{own_uid, parse_uid},
+        peer::is_account,
+    },
 };
 
 /// Who is taken for the proxy.
@@ -22,7 +23,7 @@ impl Proxy {
     /// One that is no network, or no user.
     pub(super) fn take(options: &mut Options) -> Result<Self, ConfigError> {
         let networks = Network::take_all(options, "proxy")?;
-        let mut users = vec![0, geteuid().as_raw()];
+        let mut users = vec![0, own_uid()];
         for user in options.take_all("proxy-user") {
             let wrong = |_| options.error("proxy-user", "there is no such user", "write a name or number");
             users.push(parse_uid(user.trim()).map_err(wrong)?);

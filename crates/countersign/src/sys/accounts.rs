@@ -1,11 +1,16 @@
 //! Accounts and groups of this system, from the databases that `nsswitch.conf` names.
 //!
 //! Called by the modules that turn a uid into a name or a name into numbers. A look-up may wait for
-//! a directory service, so callers run it where blocking is allowed.
+//! a directory service, so callers run it where blocking is allowed. Windows has no such numbers: there every
+//! look-up fails, which is never the same as "no such account" (S-70).
 
-use std::{ffi::CString, fmt, io, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
-use nix::unistd::{Gid, Group, Uid, User};
+#[cfg_attr(unix, path = "accounts/unix.rs")]
+#[cfg_attr(windows, path = "accounts/windows.rs")]
+mod system;
+
+pub use system::{caller, group_name, group_named, host_name, own_uid, step_down};
 
 /// One entry of the account database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +34,7 @@ impl Account {
     /// # Errors
     /// The database cannot be read. That is never the same as "no such account" (S-70).
     pub fn named(name: &str) -> io::Result<Option<Self>> {
-        Ok(User::from_name(name)?.map(Self::from))
+        system::named(name)
     }
 
     /// The account of that user id; `None` if there is none.
@@ -37,7 +42,7 @@ impl Account {
     /// # Errors
     /// As [`Account::named`].
     pub fn of_uid(uid: u32) -> io::Result<Option<Self>> {
-        Ok(User::from_uid(Uid::from_raw(uid))?.map(Self::from))
+        system::of_uid(uid)
     }
 
     /// The account that this program runs as; `None` if its user id has none.
@@ -45,7 +50,7 @@ impl Account {
     /// # Errors
     /// As [`Account::named`].
     pub fn own() -> io::Result<Option<Self>> {
-        Ok(User::from_uid(Uid::effective())?.map(Self::from))
+        system::of_uid(own_uid())
     }
 
     /// All groups of the account: the primary one and the supplementary ones (W20).
@@ -53,43 +58,8 @@ impl Account {
     /// # Errors
     /// The database cannot be read, or this system has no way to ask.
     pub fn groups(&self) -> io::Result<Vec<u32>> {
-        let name = CString::new(self.name.as_str())?;
-        Ok(groups_of(&name, Gid::from_raw(self.gid))?.into_iter().map(Gid::as_raw).collect())
+        system::groups_of(&self.name, self.gid)
     }
-}
-
-#[cfg(not(target_vendor = "apple"))]
-fn groups_of(name: &std::ffi::CStr, primary: Gid) -> io::Result<Vec<Gid>> {
-    Ok(nix::unistd::getgrouplist(name, primary)?)
-}
-
-/// The library has no such question for this system.
-#[cfg(target_vendor = "apple")]
-fn groups_of(_: &std::ffi::CStr, _: Gid) -> io::Result<Vec<Gid>> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-impl From<User> for Account {
-    fn from(user: User) -> Self {
-        let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
-        Self { name: user.name, uid, gid, home: user.dir, shell: user.shell }
-    }
-}
-
-/// The id of the group of that name; `None` if there is none.
-///
-/// # Errors
-/// The database cannot be read.
-pub fn group_named(name: &str) -> io::Result<Option<u32>> {
-    Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
-}
-
-/// The name of the group of that id; `None` if there is none.
-///
-/// # Errors
-/// The database cannot be read.
-pub fn group_name(gid: u32) -> io::Result<Option<String>> {
-    Ok(Group::from_gid(Gid::from_raw(gid))?.map(|group| group.name))
 }
 
 /// The user id that a configured text means: a number, or a login name.
@@ -166,29 +136,6 @@ fn parse_id(
         Ok(None) => Err(unknown(None)),
         Err(cause) => Err(unknown(Some(cause))),
     }
-}
-
-/// The user id that this program acts as.
-pub fn own_uid() -> u32 {
-    Uid::effective().as_raw()
-}
-
-/// Goes on as another account, for good, without supplementary groups: what root then makes belongs
-/// to that account. Call it before there are threads.
-///
-/// # Errors
-/// We are not root. Nothing is then promised about the groups.
-pub fn step_down(uid: u32, gid: u32) -> io::Result<()> {
-    #[cfg(not(target_vendor = "apple"))]
-    nix::unistd::setgroups(&[Gid::from_raw(gid)])?;
-    nix::unistd::setgid(Gid::from_raw(gid))?;
-    Ok(nix::unistd::setuid(Uid::from_raw(uid))?)
-}
-
-/// What this machine calls itself; `localhost` if it has no name that is text.
-pub fn host_name() -> String {
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
 }
 
 #[cfg(test)]

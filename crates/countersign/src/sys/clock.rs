@@ -22,14 +22,23 @@ pub struct Civil {
 impl Civil {
     /// Seconds since 1970, in UTC or in this system's time zone. `None` for a date that does not exist.
     pub fn to_unix(self, utc: bool) -> Option<i64> {
+        system::to_unix(self, utc)
+    }
+}
+
+#[cfg(unix)]
+mod system {
+    use super::Civil;
+
+    pub(super) fn to_unix(civil: Civil, utc: bool) -> Option<i64> {
         // SAFETY: all bits zero are a valid `tm`: numbers, and a pointer that may be null.
         let mut broken_down: libc::tm = unsafe { std::mem::zeroed() };
-        broken_down.tm_year = self.year - 1900;
-        broken_down.tm_mon = self.month - 1;
-        broken_down.tm_mday = self.day;
-        broken_down.tm_hour = self.hour;
-        broken_down.tm_min = self.minute;
-        broken_down.tm_sec = self.second;
+        broken_down.tm_year = civil.year - 1900;
+        broken_down.tm_mon = civil.month - 1;
+        broken_down.tm_mday = civil.day;
+        broken_down.tm_hour = civil.hour;
+        broken_down.tm_min = civil.minute;
+        broken_down.tm_sec = civil.second;
         // Whether it is summer time then, the system knows.
         broken_down.tm_isdst = -1;
         // SAFETY: both take an exclusive reference to a `tm`. They may read TZ, which nothing here writes.
@@ -37,8 +46,61 @@ impl Civil {
             if utc { libc::timegm(&raw mut broken_down) } else { libc::mktime(&raw mut broken_down) }
         };
         // The 31st of a shorter month is made into another date.
-        let same = broken_down.tm_mday == self.day && broken_down.tm_mon == self.month - 1;
+        let same = broken_down.tm_mday == civil.day && broken_down.tm_mon == civil.month - 1;
         (same && seconds != -1).then_some(seconds)
+    }
+}
+
+#[cfg(windows)]
+mod system {
+    use std::{mem::zeroed, ptr::null};
+
+    use windows_sys::Win32::{
+        Foundation::{FILETIME, SYSTEMTIME},
+        System::Time::{FileTimeToSystemTime, SystemTimeToFileTime, TzSpecificLocalTimeToSystemTime},
+    };
+
+    use super::Civil;
+
+    /// From 1601, where file times begin, to 1970, in seconds.
+    const TO_1970: i64 = 11_644_473_600;
+
+    pub(super) fn to_unix(civil: Civil, utc: bool) -> Option<i64> {
+        let written = SYSTEMTIME {
+            wYear: civil.year.try_into().ok()?,
+            wMonth: civil.month.try_into().ok()?,
+            wDayOfWeek: 0,
+            wDay: civil.day.try_into().ok()?,
+            wHour: civil.hour.try_into().ok()?,
+            wMinute: civil.minute.try_into().ok()?,
+            // No day here has a leap second.
+            wSecond: civil.second.min(59).try_into().ok()?,
+            wMilliseconds: 0,
+        };
+        let as_if_utc = seconds(&written)?;
+        if utc {
+            return Some(as_if_utc);
+        }
+        // SAFETY: all bits zero are a valid value, which is numbers.
+        let mut moment: SYSTEMTIME = unsafe { zeroed() };
+        // SAFETY: the pointers are to values that live here; null stands for the time zone in force.
+        let known =
+            unsafe { TzSpecificLocalTimeToSystemTime(null(), &raw const written, &raw mut moment) } != 0;
+        known.then(|| seconds(&moment)).flatten()
+    }
+
+    fn seconds(of: &SYSTEMTIME) -> Option<i64> {
+        // SAFETY: all bits zero are valid values of both, which are numbers.
+        let (mut ticks, mut again): (FILETIME, SYSTEMTIME) = unsafe { (zeroed(), zeroed()) };
+        // SAFETY: the pointers are to values that live here or are borrowed.
+        let known = unsafe {
+            SystemTimeToFileTime(of, &raw mut ticks) != 0
+                && FileTimeToSystemTime(&raw const ticks, &raw mut again) != 0
+        };
+        // The 31st of a shorter month is refused, or made into another date.
+        let same = (again.wMonth, again.wDay) == (of.wMonth, of.wDay);
+        let ticks = i64::from(ticks.dwHighDateTime) << 32 | i64::from(ticks.dwLowDateTime);
+        (known && same).then_some(ticks / 10_000_000 - TO_1970)
     }
 }
 

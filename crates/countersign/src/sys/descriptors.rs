@@ -1,9 +1,15 @@
-//! What a child process is not given: the descriptors of its parent.
+//! How many descriptors this process may have, and that a child process is given none of them.
 //!
-//! Called by the modules that start a program.
+//! Called by the gateway, and by the modules that start a program.
 #![allow(unsafe_code)]
 
 use std::{io, os::unix::process::CommandExt, process::Command};
+
+/// How many descriptors this process may open; `None` if there is no limit.
+pub fn most_descriptors() -> Option<usize> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.and_then(|most| usize::try_from(most).ok())
+}
 
 /// Lets the child have its standard input, output and error, and nothing else that is open here (S-74).
 ///

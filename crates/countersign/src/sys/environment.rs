@@ -3,8 +3,6 @@
 //! Called by the module `env` while the configuration is read, before the runtime starts its threads.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
-
 /// What became of a variable that was to disappear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -27,20 +25,34 @@ pub enum Scrubbed {
     reason = "the one place that has seen to it that no other thread is there"
 )]
 pub fn scrub_env(name: &str) -> Scrubbed {
-    let Ok(c_name) = CString::new(name) else { return Scrubbed::Gone };
     // A variable of such a name cannot exist, and `remove_var` panics on it.
-    if name.is_empty() || name.contains('=') {
+    if name.is_empty() || name.contains(['=', '\0']) {
         return Scrubbed::Gone;
     }
     if !is_only_thread() {
         return Scrubbed::Kept;
     }
     // SAFETY: this is the only thread, and none can appear while it is here, so nothing else reads or
-    // writes the environment. `getenv` gives null or a NUL-terminated string inside the environment,
-    // which is writable memory (the initial block on the stack, or the C library's heap copy); exactly
-    // the bytes before its NUL are written. No reference to it is alive: `std::env` hands out copies.
+    // writes the environment; or the system guards it.
     unsafe {
-        let value = libc::getenv(c_name.as_ptr());
+        overwrite(name);
+        std::env::remove_var(name);
+    }
+    Scrubbed::Gone
+}
+
+/// Overwrites the value where the process has it.
+///
+/// # Safety
+/// Nothing else reads or writes the environment meanwhile.
+#[cfg(unix)]
+unsafe fn overwrite(name: &str) {
+    let Ok(name) = std::ffi::CString::new(name) else { return };
+    // SAFETY: `getenv` gives null or a NUL-terminated string inside the environment, which is writable memory
+    // (the initial block on the stack, or the C library's heap copy); exactly the bytes before its NUL are
+    // written. No reference to it is alive: `std::env` hands out copies.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
         if !value.is_null() {
             for offset in 0..libc::strlen(value) {
                 // Volatile, because nobody in this program reads it again: the kernel does, for
@@ -48,17 +60,25 @@ pub fn scrub_env(name: &str) -> Scrubbed {
                 value.add(offset).write_volatile(0);
             }
         }
-        std::env::remove_var(name);
     }
-    Scrubbed::Gone
 }
+
+/// Windows hands out copies only, and shows the environment to nobody but who may read this process's memory.
+#[cfg(windows)]
+unsafe fn overwrite(_: &str) {}
 
 #[cfg(target_os = "linux")]
 fn is_only_thread() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
 }
 
-#[cfg(not(target_os = "linux"))]
+/// Windows has a lock around the environment, so other threads do not matter.
+#[cfg(windows)]
+fn is_only_thread() -> bool {
+    true
+}
+
+#[cfg(not(any(target_os = "linux", windows)))]
 fn is_only_thread() -> bool {
     false
 }

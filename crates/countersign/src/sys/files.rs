@@ -1,16 +1,31 @@
 //! Files that hold secrets: opened only if nobody else can read or replace them, created for nobody else.
 //!
 //! Called by the modules and tables that keep secrets in files. All checks are made on the opened
-//! descriptor, and a symbolic link in the last component is not followed (S-61).
+//! file, and a symbolic link in the last component is not followed (S-61).
+//!
+//! | file | holds |
+//! |---|---|
+//! | `unix` | owners and modes |
+//! | `windows` | owners and access control lists |
 
 use std::{
     borrow::Cow,
     fmt,
-    fs::{File, OpenOptions, Permissions},
+    fs::File,
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
+};
+
+#[cfg_attr(unix, path = "files/unix.rs")]
+#[cfg_attr(windows, path = "files/windows.rs")]
+mod system;
+
+use system::Facts;
+pub use system::{
+    Rights, Stamp, append_private, create_directory, create_private, create_private_directory,
+    create_unforged, create_unforged_directory, create_with, open_or_create_private, open_to_write, owner_of,
+    sync_directory, to_close,
 };
 
 /// Opens a file of ours for reading.
@@ -21,24 +36,10 @@ use std::{
 /// The file is absent, is a link or no regular file, or others can get at it.
 pub fn open_private(path: &Path, insecure: bool) -> Result<File, FileFault> {
     let fault = |kind| FileFault { path: path.to_owned(), kind };
-    // Non-blocking, so that a FIFO in its place does not hang us before it is seen to be one.
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file = opened.map_err(|error| match error.raw_os_error() {
-        Some(libc::ELOOP) => fault(Kind::Link),
-        _ => fault(Kind::Io(error)),
-    })?;
-    let facts = file.metadata().map_err(|error| fault(Kind::Io(error)))?;
-    if !facts.is_file() {
-        return Err(fault(Kind::NotAFile));
-    }
+    let file = system::open(path).map_err(fault)?;
+    let facts = Facts::of_file(&file).map_err(fault)?;
     if !insecure {
-        if !is_trusted(facts.uid()) {
-            return Err(fault(Kind::Owner(facts.uid())));
-        }
-        if facts.mode() & 0o077 != 0 {
-            return Err(fault(Kind::Mode(facts.mode() & 0o7777)));
-        }
+        facts.check_private().map_err(fault)?;
         check_directory(path)?;
     }
     Ok(file)
@@ -60,29 +61,34 @@ pub fn open_unforged(path: &Path) -> Result<File, FileFault> {
 /// As [`open_unforged`].
 pub fn open_unforged_by(path: &Path, owner: Option<u32>) -> Result<File, FileFault> {
     let fault = |kind| FileFault { path: path.to_owned(), kind };
-    let flags = libc::O_NONBLOCK | libc::O_CLOEXEC;
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file = opened.map_err(|error| fault(Kind::Io(error)))?;
-    let facts = file.metadata().map_err(|error| fault(Kind::Io(error)))?;
-    if !facts.is_file() {
-        return Err(fault(Kind::NotAFile));
-    }
-    if !is_trusted(facts.uid()) && Some(facts.uid()) != owner {
-        return Err(fault(Kind::Owner(facts.uid())));
-    }
-    if facts.mode() & 0o022 != 0 {
-        return Err(fault(Kind::Writable(facts.mode() & 0o7777)));
+    let file = system::open_following(path).map_err(fault)?;
+    let facts = Facts::of_file(&file).map_err(fault)?;
+    facts.check_owner(owner).map_err(fault)?;
+    if let Some(rights) = facts.writable_by_others() {
+        return Err(fault(Kind::Writable(rights)));
     }
     check_directory_of(path, owner)?;
     Ok(file)
 }
 
-/// Opens a file of ours for reading, after others lost every right that they had to it. The mode that
-/// it had comes with it, if it was wider.
+/// Opens a private key for reading, wherever a link leads: certbot's `live/` consists of them. What it
+/// leads to is judged, and no directory.
+///
+/// # Errors
+/// It is absent or no regular file, or others can get at it.
+pub fn open_key(path: &Path) -> Result<File, FileFault> {
+    let fault = |kind| FileFault { path: path.to_owned(), kind };
+    let file = system::open_following(path).map_err(fault)?;
+    Facts::of_file(&file).and_then(|facts| facts.check_private()).map_err(fault)?;
+    Ok(file)
+}
+
+/// Opens a file of ours for reading, after others lost every right that they had to it. The rights that
+/// they had come with it.
 ///
 /// # Errors
 /// As [`open_private`], and where the rights cannot be taken.
-pub fn open_narrowed(path: &Path) -> Result<(File, Option<u32>), FileFault> {
+pub fn open_narrowed(path: &Path) -> Result<(File, Option<Rights>), FileFault> {
     let file = open_private(path, true)?;
     let fault = |kind| FileFault { path: path.to_owned(), kind };
     let narrowed = narrow(&file, 0o600).map_err(fault)?;
@@ -90,47 +96,40 @@ pub fn open_narrowed(path: &Path) -> Result<(File, Option<u32>), FileFault> {
     Ok((file, narrowed))
 }
 
-/// Takes from others every right to a directory of ours, and says which mode it had if it was wider.
+/// Takes from others every right to a directory of ours, and says which they had.
 ///
 /// # Errors
 /// It is absent, no directory, a link, somebody else's, or cannot be changed.
-pub fn narrow_directory(path: &Path) -> Result<Option<u32>, FileFault> {
+pub fn narrow_directory(path: &Path) -> Result<Option<Rights>, FileFault> {
     let fault = |kind| FileFault { path: path.to_owned(), kind };
-    let flags = libc::O_NOFOLLOW | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let directory = opened.map_err(|error| match error.raw_os_error() {
-        Some(libc::ELOOP | libc::ENOTDIR) => fault(Kind::Link),
-        _ => fault(Kind::Io(error)),
-    })?;
+    let directory = system::open_directory(path).map_err(fault)?;
     narrow(&directory, 0o700).map_err(fault)
 }
 
-/// Makes a directory that nobody else can enter, and those above it, unless it is there.
-///
-/// # Errors
-/// It cannot be made.
-pub fn create_private_directory(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+/// Gives an opened file or directory of ours this mode, if others have a right to it.
+fn narrow(file: &File, mode: u32) -> Result<Option<Rights>, Kind> {
+    let facts = Facts::of(file).map_err(Kind::Io)?;
+    facts.check_owner(None)?;
+    let Some(had) = facts.open_to_others() else { return Ok(None) };
+    match system::keep_to_ourselves(file, mode) {
+        Ok(()) => Ok(Some(had)),
+        Err(_) => Err(Kind::Mode(had)),
+    }
 }
 
-/// Gives an opened file or directory of ours this mode, if others have a right to it.
-fn narrow(file: &File, mode: u32) -> Result<Option<u32>, Kind> {
-    let facts = file.metadata().map_err(Kind::Io)?;
-    if !is_trusted(facts.uid()) {
-        return Err(Kind::Owner(facts.uid()));
-    }
-    let had = facts.mode() & 0o7777;
-    if had & 0o077 == 0 {
-        return Ok(None);
-    }
-    file.set_permissions(Permissions::from_mode(mode)).map_err(|_| Kind::Mode(had))?;
-    Ok(Some(had))
+/// Whether a path is a directory, no link, that only we can enter.
+///
+/// # Errors
+/// It is absent, or the system does not tell.
+pub fn is_private_directory(path: &Path) -> io::Result<bool> {
+    let facts = Facts::of_entry(path)?;
+    Ok(facts.is_directory() && facts.check_private().is_ok())
 }
 
 /// Refuses a path in whose directory somebody else could put another file.
 ///
 /// # Errors
-/// The directory is absent, belongs to another user, or is writable by others and not sticky.
+/// The directory is absent, belongs to another user, or others can exchange what is in it.
 pub fn check_directory(path: &Path) -> Result<(), FileFault> {
     check_directory_of(path, None)
 }
@@ -138,24 +137,28 @@ pub fn check_directory(path: &Path) -> Result<(), FileFault> {
 fn check_directory_of(path: &Path, owner: Option<u32>) -> Result<(), FileFault> {
     let directory = directory_of(path);
     let fault = |kind| FileFault { path: directory.to_owned(), kind };
-    let facts = std::fs::metadata(directory).map_err(|error| fault(Kind::Io(error)))?;
-    if !is_trusted(facts.uid()) && Some(facts.uid()) != owner {
-        return Err(fault(Kind::Owner(facts.uid())));
+    let facts = Facts::of_directory(directory).map_err(|error| fault(Kind::Io(error)))?;
+    facts.check_owner(owner).map_err(fault)?;
+    match facts.exchangeable_by_others() {
+        Some(rights) => Err(fault(Kind::Directory(rights))),
+        None => Ok(()),
     }
-    let mode = facts.mode() & 0o7777;
-    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
-        return Err(fault(Kind::Directory(mode)));
-    }
-    Ok(())
 }
 
-/// Creates a file that nobody else can read, not even for a moment. It must not exist.
-///
-/// # Errors
-/// It exists, or cannot be created.
-pub fn create_private(path: &Path) -> io::Result<File> {
-    let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).custom_flags(flags).open(path)
+impl Facts {
+    fn of_file(file: &File) -> Result<Self, Kind> {
+        let facts = Self::of(file).map_err(Kind::Io)?;
+        if facts.is_file() { Ok(facts) } else { Err(Kind::NotAFile) }
+    }
+
+    fn check_owner(&self, but: Option<u32>) -> Result<(), Kind> {
+        self.foreign_owner(but).map_or(Ok(()), |owner| Err(Kind::Owner(owner)))
+    }
+
+    fn check_private(&self) -> Result<(), Kind> {
+        self.check_owner(None)?;
+        self.open_to_others().map_or(Ok(()), |rights| Err(Kind::Mode(rights)))
+    }
 }
 
 /// The directory that holds `path`.
@@ -164,17 +167,6 @@ pub fn directory_of(path: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
-}
-
-/// What tells one state of a file from another: a replaced, grown, rewritten or touched file differs (S-79).
-/// The default one is no file's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 impl Stamp {
@@ -187,21 +179,6 @@ impl Stamp {
         let age =
             file.metadata()?.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
         if age.is_some_and(|age| age > SETTLED) { Self::of(file) } else { Ok(Self::default()) }
-    }
-
-    /// The state of an opened file.
-    ///
-    /// # Errors
-    /// The kernel does not tell.
-    pub fn of(file: &File) -> io::Result<Self> {
-        let facts = file.metadata()?;
-        Ok(Self {
-            device: facts.dev(),
-            inode: facts.ino(),
-            size: facts.size(),
-            modified: (facts.mtime(), facts.mtime_nsec()),
-            changed: (facts.ctime(), facts.ctime_nsec()),
-        })
     }
 }
 
@@ -217,10 +194,10 @@ enum Kind {
     Io(io::Error),
     Link,
     NotAFile,
-    Owner(u32),
-    Mode(u32),
-    Writable(u32),
-    Directory(u32),
+    Owner(system::Owner),
+    Mode(Rights),
+    Writable(Rights),
+    Directory(Rights),
 }
 
 impl FileFault {
@@ -234,9 +211,9 @@ impl FileFault {
             Kind::Io(_) => format!("make {path} readable for the user that runs this"),
             Kind::Link => "write the path that the link leads to".to_owned(),
             Kind::NotAFile => "write the path of a regular file".to_owned(),
-            Kind::Owner(_) => format!("chown {} {path}", nix::unistd::geteuid()),
-            Kind::Mode(_) => format!("chmod 600 {path}"),
-            Kind::Writable(_) | Kind::Directory(_) => format!("chmod go-w {path}"),
+            Kind::Owner(_) => system::to_own(&self.path),
+            Kind::Mode(_) => system::to_hide(&self.path),
+            Kind::Writable(_) | Kind::Directory(_) => system::to_protect(&self.path),
         }
     }
 
@@ -247,11 +224,11 @@ impl FileFault {
             Kind::Io(error) => format!("it cannot be opened: {error}").into(),
             Kind::Link => "it is a symbolic link, which could be turned elsewhere".into(),
             Kind::NotAFile => "it is no regular file".into(),
-            Kind::Owner(uid) => format!("it belongs to uid {uid}, not to us or root").into(),
-            Kind::Mode(mode) => format!("others than its owner can get at it (mode {mode:o})").into(),
-            Kind::Writable(mode) => format!("others than its owner can write it (mode {mode:o})").into(),
-            Kind::Directory(mode) => {
-                format!("others can put another file in this directory (mode {mode:o})").into()
+            Kind::Owner(owner) => format!("it belongs to {owner}, not to us or {}", system::ROOT).into(),
+            Kind::Mode(rights) => format!("others than its owner can get at it ({rights})").into(),
+            Kind::Writable(rights) => format!("others than its owner can write it ({rights})").into(),
+            Kind::Directory(rights) => {
+                format!("others can put another file in this directory ({rights})").into()
             }
         }
     }
@@ -267,80 +244,3 @@ impl std::error::Error for FileFault {}
 
 /// Kernels count a file's time in ticks of up to 10 ms, some file systems in seconds.
 const SETTLED: Duration = Duration::from_secs(3);
-
-fn is_trusted(uid: u32) -> bool {
-    uid == 0 || uid == nix::unistd::geteuid().as_raw()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    fn set_mode(path: &Path, mode: u32) {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    }
-
-    #[test]
-    fn s_061_s_079_what_others_can_read_or_replace_is_refused_with_the_repair() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("secret");
-        fs::write(&path, "x").unwrap();
-        for (mode, opens) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o602, false)] {
-            set_mode(&path, mode);
-            assert_eq!(open_private(&path, false).is_ok(), opens, "{mode:o}");
-            assert!(open_private(&path, true).is_ok());
-        }
-        let fault = open_private(&path, false).unwrap_err();
-        assert_eq!(fault.fix(), format!("chmod 600 {}", path.display()));
-        set_mode(&path, 0o600);
-        set_mode(folder.path(), 0o777);
-        assert_eq!(
-            open_private(&path, false).unwrap_err().fix(),
-            format!("chmod go-w {}", folder.path().display())
-        );
-        set_mode(folder.path(), 0o1777);
-        assert!(open_private(&path, false).is_ok());
-    }
-
-    #[test]
-    fn s_061_links_pipes_and_directories_are_no_secret_files_even_if_insecure() {
-        let folder = tempfile::tempdir().unwrap();
-        let (real, link, pipe) =
-            (folder.path().join("real"), folder.path().join("link"), folder.path().join("pipe"));
-        create_private(&real).unwrap();
-        std::os::unix::fs::symlink(&real, &link).unwrap();
-        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        for insecure in [false, true] {
-            for path in [&link, &pipe, folder.path(), &folder.path().join("absent")] {
-                assert!(open_private(path, insecure).is_err(), "{}", path.display());
-            }
-        }
-    }
-
-    #[test]
-    fn s_061_a_list_of_authorities_may_be_read_by_all_and_written_by_nobody_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, link) = (folder.path().join("ca.pem"), folder.path().join("link"));
-        fs::write(&path, "x").unwrap();
-        std::os::unix::fs::symlink(&path, &link).unwrap();
-        for (mode, opens) in [(0o644, true), (0o600, true), (0o664, false), (0o646, false)] {
-            set_mode(&path, mode);
-            assert_eq!(open_unforged(&link).is_ok(), opens, "{mode:o}");
-        }
-        assert_eq!(open_unforged(&path).unwrap_err().fix(), format!("chmod go-w {}", path.display()));
-        set_mode(&path, 0o644);
-        set_mode(folder.path(), 0o777);
-        assert!(open_unforged(&path).is_err() && open_unforged(Path::new("/dev/null")).is_err());
-    }
-
-    #[test]
-    fn a_created_file_is_for_us_alone_and_never_replaces_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("new");
-        let file = create_private(&path).unwrap();
-        assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o600);
-        assert_eq!(create_private(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-    }
-}

@@ -4,7 +4,9 @@
 //! own sockets.
 #![allow(unsafe_code)]
 
-use std::{fs, io, os::fd::AsFd, sync::LazyLock};
+#[cfg(unix)]
+use std::os::fd::AsFd;
+use std::{fs, io, sync::LazyLock};
 
 use crate::proto::peer::Credentials;
 
@@ -16,6 +18,7 @@ use crate::proto::peer::Credentials;
 ///
 /// # Errors
 /// `socket` is no socket.
+#[cfg(unix)]
 pub fn credentials(socket: impl AsFd) -> io::Result<Option<Credentials>> {
     let credentials = system::credentials(socket.as_fd())?;
     Ok(credentials.filter(|known| is_account(known.uid)).map(|mut known| {
@@ -24,6 +27,15 @@ pub fn credentials(socket: impl AsFd) -> io::Result<Option<Credentials>> {
         }
         known
     }))
+}
+
+/// Windows has no such sockets here, and no such numbers: nobody is known.
+///
+/// # Errors
+/// Never.
+#[cfg(windows)]
+pub fn credentials<S>(_: S) -> io::Result<Option<Credentials>> {
+    Ok(None)
 }
 
 /// Whether a uid stands for one account: neither the overflow uid nor the kernel's "none".
@@ -119,7 +131,7 @@ mod system {
     }
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android", target_vendor = "apple"))))]
 mod system {
     use std::{io, os::fd::BorrowedFd};
 

@@ -4,8 +4,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io,
-    os::unix::fs::FileExt as _,
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
 };
 
 /// Overwrites each argument that is exactly `argument` with `instead`, cut or filled to its length,
@@ -17,9 +16,10 @@ use std::{
 /// This system has no way to do so (it is Linux's `/proc/self/mem`), or it is closed to us.
 pub fn replace_argument(argument: &str, instead: &str) -> io::Result<bool> {
     let (start, end) = argument_area()?;
-    let memory = OpenOptions::new().read(true).write(true).open("/proc/self/mem")?;
+    let mut memory = OpenOptions::new().read(true).write(true).open("/proc/self/mem")?;
     let mut area = vec![0; usize::try_from(end.saturating_sub(start)).map_err(io::Error::other)?];
-    memory.read_exact_at(&mut area, start)?;
+    memory.seek(SeekFrom::Start(start))?;
+    memory.read_exact(&mut area)?;
     let mut found = false;
     let mut offset = start;
     for text in area.split(|byte| *byte == 0) {
@@ -27,7 +27,8 @@ pub fn replace_argument(argument: &str, instead: &str) -> io::Result<bool> {
             // Control characters and NUL would end it or forge lines of `ps`: blanks fill it.
             let mut bytes: Vec<u8> = instead.bytes().take(text.len()).collect();
             bytes.resize(text.len(), b' ');
-            memory.write_all_at(&bytes, offset)?;
+            memory.seek(SeekFrom::Start(offset))?;
+            memory.write_all(&bytes)?;
             found = true;
         }
         offset += text.len() as u64 + 1;

@@ -3,15 +3,14 @@
 //! The gateway binds one [`Listener`] for each socket of its configuration and accepts from it; it
 //! reaches the daemons behind with [`connect`].
 
-use std::{
-    io,
-    os::fd::{AsFd, OwnedFd},
-    time::Duration,
-};
+#[cfg(unix)]
+use std::os::fd::{AsFd, OwnedFd};
+use std::{io, time::Duration};
 
+#[cfg(unix)]
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::TcpListener,
     time::{sleep, timeout},
 };
 
@@ -19,9 +18,10 @@ use super::{
     Stream,
     address::{Address, BindError},
     tcp,
-    unix::{self, Node, UnixOptions},
+    unix::{self, Node, UnixListener, UnixOptions},
 };
-use crate::Peer;
+pub use crate::sys::sockets::is_shortage;
+use crate::{Peer, sys::sockets::belongs_to_the_connection};
 
 /// A socket that accepts connections.
 ///
@@ -71,6 +71,7 @@ impl Listener {
     ///
     /// # Errors
     /// It is no listening stream socket of a known family.
+    #[cfg(unix)]
     pub fn from_fd(socket: OwnedFd) -> io::Result<Self> {
         let unfit = || io::Error::new(io::ErrorKind::InvalidInput, "it is no listening stream socket");
         if !listens(&socket)? || sockopt::socket_type(&socket)? != SocketType::STREAM {
@@ -163,32 +164,7 @@ pub async fn connect(address: &Address, limit: Duration) -> io::Result<Stream> {
 
 const QUEUE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Whether accepting failed for want of descriptors or memory: waiting may help (S-05).
-pub fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
-}
-
-/// `accept` reports what befell a connection in the queue as if it were the listener's own.
-fn belongs_to_the_connection(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(
-            libc::ECONNABORTED
-                | libc::ECONNRESET
-                | libc::EINTR
-                | libc::ENETDOWN
-                | libc::EPROTO
-                | libc::ENOPROTOOPT
-                | libc::EHOSTDOWN
-                | libc::EHOSTUNREACH
-                | libc::EOPNOTSUPP
-                | libc::ENETUNREACH
-                | libc::ETIMEDOUT
-        )
-    )
-}
-
-#[cfg(not(target_vendor = "apple"))]
+#[cfg(all(unix, not(target_vendor = "apple")))]
 fn listens(socket: impl AsFd) -> io::Result<bool> {
     Ok(sockopt::socket_acceptconn(socket)?)
 }
@@ -199,6 +175,7 @@ fn listens(_: impl AsFd) -> io::Result<bool> {
     Ok(true)
 }
 
+#[cfg(unix)]
 fn family(socket: impl AsFd) -> io::Result<AddressFamily> {
     Ok(rustix::net::getsockname(socket)?.address_family())
 }

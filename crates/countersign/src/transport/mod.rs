@@ -2,7 +2,7 @@
 //!
 //! | scheme | file | proves of the peer |
 //! |---|---|---|
-//! | `unix:PATH`, `unix:@NAME` | `unix.rs` | kernel credentials at the time it connected; confidential |
+//! | `unix:PATH`, `unix:@NAME` | `unix.rs`, not on Windows | kernel credentials at the time it connected; confidential |
 //! | `tcp:HOST:PORT` | `tcp.rs` | its address |
 //! | TLS over any of them | `tls/` | a certificate's key, channel binding; confidential |
 //! | WebSocket over any of them | `websocket.rs` | nothing more than what carries it |
@@ -13,6 +13,7 @@ mod listener;
 mod stream;
 mod tcp;
 pub mod tls;
+#[cfg_attr(windows, path = "unix/absent.rs")]
 mod unix;
 mod upgrade;
 mod websocket;
@@ -20,6 +21,9 @@ mod websocket;
 pub use address::{Address, BindError};
 pub use listener::{Listener, connect, is_shortage};
 pub use stream::{Stream, Wire};
-pub use unix::UnixOptions;
+pub use unix::{UnixOptions, UnixStream};
 pub(crate) use upgrade::upgrade_to_websocket;
 pub use websocket::WebSocket;
+
+/// Whether this system has Unix sockets that tell who is at the other end.
+pub const HAS_UNIX_SOCKETS: bool = cfg!(unix);

@@ -1,19 +1,20 @@
 //! One type for every byte stream, so that what reads it need not know what carries it.
 
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
+    net::TcpStream,
     process::{ChildStdin, ChildStdout},
 };
 
-use super::WebSocket;
+use super::{UnixStream, WebSocket};
 
 /// A connected byte stream, with the bytes that were read from it and given back.
 #[derive(Debug)]
@@ -76,6 +77,7 @@ impl Stream {
 
     /// The descriptor whose bytes are the stream's own: not for TLS or WebSocket, nor while
     /// bytes are [`Stream::pending`]. For `splice` and for handing the socket over.
+    #[cfg(unix)]
     pub fn plain_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.wire {
             _ if !self.unread.is_empty() => None,

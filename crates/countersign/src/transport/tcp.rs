@@ -3,7 +3,6 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    os::fd::AsFd,
     time::Duration,
 };
 
@@ -11,7 +10,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 use super::{Stream, address::Address};
-use crate::Peer;
+use crate::{Peer, sys::sockets::take_port};
 
 /// Listens on the first address of `host` that this machine has.
 pub(super) async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
@@ -47,8 +46,7 @@ fn listen(address: SocketAddr) -> io::Result<StdListener> {
     /// Connections that wait to be accepted. The kernel's own limit may be lower.
     const BACKLOG: i32 = 1024;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A port whose last connections are still closing is free for a restart.
-    socket.set_reuse_address(true)?;
+    take_port(&socket)?;
     socket.set_nonblocking(true)?;
     prepare(&socket)?;
     socket.bind(&address.into())?;
@@ -59,8 +57,8 @@ fn listen(address: SocketAddr) -> io::Result<StdListener> {
 /// Small packets go out at once, and a peer whose machine vanished is noticed within three minutes.
 ///
 /// What a listening socket is told, the connections that it accepts know from the start.
-pub(super) fn prepare(socket: impl AsFd) -> io::Result<()> {
-    let socket = SockRef::from(&socket);
+pub(super) fn prepare<'a>(socket: impl Into<SockRef<'a>>) -> io::Result<()> {
+    let socket = socket.into();
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
     socket.set_tcp_nodelay(true)?;

@@ -27,7 +27,8 @@ use rustix::{
     io::Errno,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::net::UnixStream;
+pub(super) use tokio::net::UnixListener;
+pub use tokio::net::UnixStream;
 
 use super::{
     Stream,

@@ -4,13 +4,12 @@
 //! directory, synced, put in place in one step, and the directory is synced (S-62).
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::File,
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
-use crate::error::ConfigError;
+use crate::{error::ConfigError, sys::files};
 
 /// Puts `bytes` at `path` in place of what is there, readable as `mode` says from its first moment.
 ///
@@ -41,10 +40,9 @@ pub(crate) fn private_directory(path: &Path) -> Result<(), ConfigError> {
     let io = |error: io::Error| {
         ConfigError::new(what(), error.to_string(), "name a writable state directory: --state-dir=PATH")
     };
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
-    let facts = std::fs::symlink_metadata(path).map_err(io)?;
-    if !facts.is_dir() || !is_trusted(facts.uid()) || facts.mode() & 0o077 != 0 {
-        return Err(ConfigError::new(what(), "others can enter it", format!("chmod 700 {}", path.display())));
+    files::create_private_directory(path).map_err(io)?;
+    if !files::is_private_directory(path).map_err(io)? {
+        return Err(ConfigError::new(what(), "others can enter it", files::to_close(path)));
     }
     Ok(())
 }
@@ -60,20 +58,7 @@ pub(crate) fn read_private(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let io = |error: io::Error| {
         ConfigError::new(what(), error.to_string(), "make it readable for the user that runs this")
     };
-    // Non-blocking, so that a FIFO in its place is seen to be one and not waited for.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(io)?;
-    let facts = file.metadata().map_err(io)?;
-    if !facts.is_file() {
-        return Err(ConfigError::new(what(), "it is no regular file", "name a PEM file"));
-    }
-    if !is_trusted(facts.uid()) {
-        let fix = format!("chown {} {}", nix::unistd::geteuid(), path.display());
-        return Err(ConfigError::new(what(), format!("it belongs to uid {}", facts.uid()), fix));
-    }
-    if facts.mode() & 0o077 != 0 {
-        let why = format!("others than its owner can get at it (mode {:o})", facts.mode() & 0o7777);
-        return Err(ConfigError::new(what(), why, format!("chmod 600 {}", path.display())));
-    }
+    let file = files::open_key(path).map_err(|fault| ConfigError::new(what(), fault.why(), fault.fix()))?;
     read_whole(file).map_err(io)
 }
 
@@ -102,24 +87,20 @@ fn place(path: &Path, bytes: &[u8], mode: u32, put: impl FnOnce(&Path) -> io::Re
         path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let temporary = directory.join(format!(".{}.{:016x}", name.to_string_lossy(), random()?));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    let mut file = files::create_with(&temporary, mode)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| put(&temporary));
     if written.is_err() {
         // The error that matters is the first one; a name left behind does no harm.
         let _ = std::fs::remove_file(&temporary);
     }
     written?;
-    File::open(directory)?.sync_all()
+    files::sync_directory(directory)
 }
 
 fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(u64::from_ne_bytes(bytes))
-}
-
-fn is_trusted(uid: u32) -> bool {
-    uid == 0 || uid == nix::unistd::geteuid().as_raw()
 }
 
 /// Bytes of a PEM file that are read.

@@ -8,7 +8,7 @@ use super::{Entry, TrustStore};
 use crate::{
     Peer, Refusal,
     sys::{
-        accounts::{Account, group_named},
+        accounts::{Account, group_named, own_uid},
         peer::is_group,
     },
 };
@@ -35,7 +35,7 @@ impl FirstUse {
     /// # Errors
     /// The group database cannot be read.
     pub fn of_system() -> io::Result<Self> {
-        if !rustix::process::geteuid().is_root() {
+        if own_uid() != 0 {
             return Ok(Self::OWNERS);
         }
         for name in ["sudo", "admin", "wheel"] {
@@ -64,7 +64,7 @@ impl FirstUse {
         let Some(known) = peer.credentials() else {
             return Err(Refusal::peer_denied("nobody can be first here: the kernel does not say who it is"));
         };
-        if known.uid == 0 || known.uid == rustix::process::geteuid().as_raw() {
+        if known.uid == 0 || known.uid == own_uid() {
             return Ok(());
         }
         let Some(group) = self.group.filter(|group| is_group(*group)) else {

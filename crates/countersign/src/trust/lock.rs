@@ -1,15 +1,13 @@
 //! One program at a time for a state directory, and its name for the others (S-64).
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, TryLockError},
     io::{Read as _, Seek as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
-use rustix::{fs::FlockOperation, io::Errno};
-
 use super::TrustError;
+use crate::sys::files::open_or_create_private;
 
 /// The lock on a state directory. It ends with the process, however that ends.
 #[derive(Debug)]
@@ -25,20 +23,17 @@ impl Lock {
     pub(super) fn take(directory: &Path) -> Result<Self, TrustError> {
         let path = directory.join(NAME);
         let failed = |error: std::io::Error| TrustError::Io { path: path.clone(), why: error.to_string() };
-        let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
-        let mut file = options.open(&path).map_err(failed)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let mut file = open_or_create_private(&path).map_err(failed)?;
+        match file.try_lock() {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
+            Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 // Who it is only helps the reader of the message.
                 let _ = (&file).take(20).read_to_string(&mut holder);
                 let holder = holder.trim().parse().ok();
                 return Err(TrustError::Held { directory: directory.to_owned(), holder });
             }
-            Err(error) => return Err(failed(error.into())),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let named = file.set_len(0).and_then(|()| file.rewind());
         named.and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;

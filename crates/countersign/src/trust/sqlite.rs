@@ -369,9 +369,9 @@ fn create(path: &Path) -> Result<(), TrustError> {
         connection.close().map_err(|(_, error)| error)
     });
     made.map_err(|error| fault(path, &error))?;
-    std::fs::File::open(&unfinished).and_then(|file| file.sync_all()).map_err(io)?;
+    files::open_to_write(&unfinished).and_then(|file| file.sync_all()).map_err(io)?;
     std::fs::rename(&unfinished, path).map_err(io)?;
-    std::fs::File::open(files::directory_of(path)).and_then(|directory| directory.sync_all()).map_err(io)
+    files::sync_directory(files::directory_of(path)).map_err(io)
 }
 
 fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {

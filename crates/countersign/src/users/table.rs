@@ -18,7 +18,7 @@ use crate::{
     Secret, Username,
     sys::{
         accounts,
-        files::{check_directory, create_private, directory_of},
+        files::{check_directory, create_private, directory_of, sync_directory},
     },
 };
 
@@ -127,7 +127,7 @@ impl UserTable {
             _ => UserError::Database(error.to_string()),
         })?;
         drop(unfinished);
-        sync_directory(path).map_err(|error| UserError::Database(error.to_string()))?;
+        sync_directory(directory_of(path)).map_err(|error| UserError::Database(error.to_string()))?;
         Self::open(path)
     }
 
@@ -284,11 +284,6 @@ impl Drop for Unfinished {
         // What cannot be removed is an empty table under a name that nothing reads.
         let _ = std::fs::remove_file(&self.0);
     }
-}
-
-/// Makes the new name durable.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    std::fs::File::open(directory_of(path))?.sync_all()
 }
 
 /// The text that is kept for a new password.

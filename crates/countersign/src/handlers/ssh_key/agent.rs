@@ -3,12 +3,14 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    os::unix::net::UnixStream,
     path::PathBuf,
     time::Duration,
 };
 
-use crate::proto::mechanism::ssh_key::{Reader, put};
+use crate::{
+    proto::mechanism::ssh_key::{Reader, put},
+    sys::sockets::BlockingUnixStream,
+};
 
 /// Where an agent listens.
 #[derive(Clone)]
@@ -46,7 +48,7 @@ impl Agent {
 
     /// One question on a connection of its own.
     fn ask(&self, request: &[u8]) -> io::Result<Vec<u8>> {
-        let mut stream = UnixStream::connect(&self.0)?;
+        let mut stream = BlockingUnixStream::connect(&self.0)?;
         // Somebody may have to be asked, or to touch a key.
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;

@@ -13,6 +13,7 @@
 mod ctap1;
 mod ctap2;
 mod ctaphid;
+#[cfg_attr(not(unix), path = "hidraw/absent.rs")]
 mod hidraw;
 
 use std::{fmt, io, time::Duration};

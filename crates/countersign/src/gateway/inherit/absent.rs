@@ -1,0 +1,21 @@
+//! Windows: no service manager passes sockets on.
+
+use super::StartError;
+use crate::{config::SocketConfig, error::ConfigError, transport::Listener};
+
+/// The sockets that were inherited: none.
+pub(super) struct Inherited;
+
+impl Inherited {
+    pub(super) fn all() -> Result<Self, StartError> {
+        Ok(Self)
+    }
+
+    pub(super) fn take(&mut self, _: &SocketConfig) -> Result<Option<Listener>, StartError> {
+        Ok(None)
+    }
+
+    pub(super) fn finish(self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+}
