@@ -1,8 +1,9 @@
-//! What has another half on Windows, there: files of ours, the state; a gateway over TLS
-//! and its client.
+//! What has another half on Windows, there: files of ours, the state, a gateway over TLS and its client,
+//! the module `win32`.
 //!
 //! `cargo test -p countersign --test windows` runs it on Windows, or under Wine. A Wine proves less: it makes its
-//! access control lists out of the modes of Unix.
+//! access control lists out of the modes of Unix, and its `LogonUserW` judges nothing. So nothing here says that
+//! a right password passes.
 #![cfg(windows)]
 
 use std::{
@@ -14,10 +15,11 @@ use std::{
 };
 
 use countersign::{
-    Secret, config,
+    Chain, Claim, Peer, Secret, config,
     connect::{ConnectError, Connected, Connector, KnownServers, ServerTrust},
     gateway::Gateway,
-    handlers, modules,
+    handlers,
+    modules::{self, Context, Options, trial},
     sys::{
         accounts,
         clock::Civil,
@@ -193,5 +195,22 @@ fn what_this_system_has_not_is_refused_before_a_socket_is_opened() {
             .flag(flag, value)
             .and_then(|()| config::Config::new(&layers, &modules::Registry::builtin(), &paths));
         assert!(read.is_err(), "{flag}={value}");
+    }
+}
+
+#[test]
+fn s_026_a_password_that_nobody_has_lets_nobody_in() {
+    let registry = modules::Registry::builtin();
+    assert_eq!(registry.find("sys").unwrap().name(), "win32");
+    let link = registry.link(Options::new("win32", []), &Context::default()).unwrap();
+    let chain = Arc::new(Chain::new(vec![link]).unwrap());
+    for name in ["countersign-no-such-account", "NOWHERE\\alice", "alice@nowhere.invalid"] {
+        let sources =
+            handlers::Sources::nowhere().with_address_password(Some(Arc::new(Secret::new("6f1d0c27"))));
+        let answers = handlers::Registry::builtin().select("uri", sources).unwrap();
+        let claim = Claim::named(name).unwrap();
+        let ended = trial::run(Arc::clone(&chain), Peer::unix(None), claim, answers, "here").end;
+        let trial::End::Refused(refusal) = ended else { panic!("{name} came in: {ended:?}") };
+        assert_eq!(refusal.public(), "authentication failed", "{name}");
     }
 }

@@ -45,6 +45,7 @@ mod sqlite;
 mod ssh_key;
 pub mod trial;
 mod u2f;
+mod win32;
 
 pub use crate::options::{OptionSpec, Options};
 pub use certificate::NAME as CERTIFICATE;
@@ -242,6 +243,7 @@ const MODULES: &[&dyn Module] = &[
     &sqlite::Sqlite,
     &ssh_key::SshKey,
     &u2f::U2f,
+    &win32::Win32,
 ];
 
 #[cfg(test)]

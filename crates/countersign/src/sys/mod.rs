@@ -25,6 +25,7 @@ pub mod inherited;
 pub mod krb5;
 #[cfg(unix)]
 pub mod library;
+pub mod logon;
 pub(crate) mod memory;
 #[cfg(unix)]
 pub mod pam;
