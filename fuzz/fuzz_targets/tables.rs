@@ -1,5 +1,5 @@
 //! Files that operators write, each by the module that reads it: accounts, secrets of one-time codes, keys of SCRAM,
-//! `authorized_keys`, tables of TCP wrappers. The first byte chooses. What is wrong is told without a word of it.
+//! `authorized_keys`, tables of TCP wrappers. The first byte chooses. Of secrets nothing is told.
 #![no_main]
 
 use std::{fs, os::unix::fs::PermissionsExt, sync::LazyLock};
@@ -27,6 +27,8 @@ static PLACE: LazyLock<Place> = LazyLock::new(|| {
 fuzz_target!(|input: &[u8]| {
     let Some((choice, content)) = input.split_first() else { return };
     let (module, option) = MODULES[usize::from(*choice) % MODULES.len()];
+    // Public keys and rules are none, and may be repeated.
+    let secrets = ["multifile", "otp", "scram"].contains(&module);
     let path = PLACE.folder.path().join("table");
     fs::write(&path, content).expect("a file in an own folder");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("an own file");
@@ -35,7 +37,7 @@ fuzz_target!(|input: &[u8]| {
     let link = match Registry::builtin().link(options, &PLACE.context) {
         Ok(link) => link,
         Err(error) => {
-            assert!(!error.to_string().contains(SECRET), "{module}: a secret is told");
+            assert!(!secrets || !error.to_string().contains(SECRET), "{module}: a secret is told");
             return;
         }
     };
@@ -50,7 +52,7 @@ fuzz_target!(|input: &[u8]| {
                 Verifier::Password(_) | Verifier::Exchange(_) => None,
             };
             if let Some(refusal) = refused {
-                assert!(!refusal.to_string().contains(SECRET), "{module}: a secret is told");
+                assert!(!secrets || !refusal.to_string().contains(SECRET), "{module}: a secret is told");
             }
         }
     }
