@@ -1,4 +1,4 @@
-//! WebSocket over any [`Stream`](super::Stream), after the upgrade: the bytes in its frames, both ways.
+//! WebSocket over any [`Stream`], after the upgrade: the bytes in its frames, both ways.
 //!
 //! Called by the gateway's driver and by the client, each of which has read and written the heads of HTTP.
 //! Nothing is kept of frames but a header, so they may be of any size (S-86); an idle connection has no buffer.
