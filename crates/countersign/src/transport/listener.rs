@@ -16,9 +16,9 @@ use tokio::{
 
 use super::{
     Stream,
-    address::{Address, BindError},
+    address::{Address, BindError, UnixOptions},
     tcp,
-    unix::{self, Node, UnixListener, UnixOptions},
+    unix::{self, Node, UnixListener},
 };
 pub use crate::sys::sockets::is_shortage;
 use crate::{Peer, sys::sockets::belongs_to_the_connection};

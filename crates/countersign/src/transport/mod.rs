@@ -18,10 +18,10 @@ mod unix;
 mod upgrade;
 mod websocket;
 
-pub use address::{Address, BindError};
+pub use address::{Address, BindError, UnixOptions};
 pub use listener::{Listener, connect, is_shortage};
 pub use stream::{Stream, Wire};
-pub use unix::{UnixOptions, UnixStream};
+pub use unix::UnixStream;
 pub(crate) use upgrade::upgrade_to_websocket;
 pub use websocket::WebSocket;
 

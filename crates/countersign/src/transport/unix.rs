@@ -32,28 +32,9 @@ pub use tokio::net::UnixStream;
 
 use super::{
     Stream,
-    address::{Address, BindError},
+    address::{Address, BindError, UnixOptions},
 };
 use crate::{Peer, sys};
-
-/// Who may connect to a Unix socket in the file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct UnixOptions {
-    /// Permission bits, at most `0o777`; connecting needs the bit for writing.
-    pub mode: u32,
-    /// The numeric owner; our own uid if `None`.
-    pub owner: Option<u32>,
-    /// The numeric group; our own gid (or the directory's, if it hands its group down) if `None`.
-    pub group: Option<u32>,
-}
-
-/// Nobody but the gateway's own user.
-impl Default for UnixOptions {
-    fn default() -> Self {
-        Self { mode: 0o600, owner: None, group: None }
-    }
-}
 
 /// The file of a socket that we made; removed on drop, if it is still that file (S-60).
 #[derive(Debug)]

@@ -14,28 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 use super::{
     Stream,
-    address::{Address, BindError},
+    address::{Address, BindError, UnixOptions},
 };
 use crate::Peer;
-
-/// Who may connect to a Unix socket in the file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct UnixOptions {
-    /// Permission bits, at most `0o777`; connecting needs the bit for writing.
-    pub mode: u32,
-    /// The numeric owner; our own uid if `None`.
-    pub owner: Option<u32>,
-    /// The numeric group; our own gid if `None`.
-    pub group: Option<u32>,
-}
-
-/// Nobody but the gateway's own user.
-impl Default for UnixOptions {
-    fn default() -> Self {
-        Self { mode: 0o600, owner: None, group: None }
-    }
-}
 
 /// One end of a pair in memory.
 #[derive(Debug)]
