@@ -1,8 +1,10 @@
 //! The test suite: nextest if it is there, else cargo's own runner; at the end one line that counts.
 
 use std::{
+    env,
     io::{self, BufRead, BufReader, IsTerminal, Write},
     process::{Command, Stdio},
+    thread,
 };
 
 use crate::step::{Failed, cannot_start, cargo, run as step, skipped, succeeds, timed};
@@ -11,7 +13,7 @@ use crate::step::{Failed, cannot_start, cargo, run as step, skipped, succeeds, t
 pub(crate) fn run(arguments: &[&str]) -> Result<(), Failed> {
     // The tests against real programs run the command and the examples, and no test target of theirs builds them.
     step("commands and examples", &mut cargo(["build", "--workspace", "--bins", "--examples"]))?;
-    let mut command = if succeeds("cargo", &["nextest", "--version"]) { nextest() } else { plain() };
+    let mut command = if succeeds("cargo", &["nextest", "--version"]) { nextest()? } else { plain() };
     if !arguments.iter().any(|argument| argument.starts_with("-p") || argument.starts_with("--package")) {
         command.arg("--workspace");
     }
@@ -28,13 +30,20 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Failed> {
     }
 }
 
-fn nextest() -> Command {
+fn nextest() -> Result<Command, Failed> {
     let mut command = cargo(["nextest", "run", "--no-fail-fast"]);
+    // Two for each core: most tests wait, for a server to start or for the pause before a refusal.
+    if env::var_os(THREADS).is_none() {
+        command.env(THREADS, (2 * thread::available_parallelism()?.get()).to_string());
+    }
     if io::stderr().is_terminal() {
         command.arg("--color=always");
     }
-    command
+    Ok(command)
 }
+
+/// How many tests run at a time; an argument `--test-threads` counts more.
+const THREADS: &str = "NEXTEST_TEST_THREADS";
 
 fn plain() -> Command {
     cargo(["test", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"])
