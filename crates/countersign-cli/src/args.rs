@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    authenticate, connect, generate, identity, info, keys, modules, report::Report, serve, settings, trust,
-    tryout, users,
+    audit, authenticate, connect, generate, identity, info, keys, modules, report::Report, serve, settings,
+    trust, tryout, users,
 };
 
 /// Authentication in front of any daemon.
@@ -40,6 +40,7 @@ enum Command {
     Users(users::UsersArgs),
     Keys(keys::KeysArgs),
     Modules(modules::ModulesArgs),
+    Audit(audit::AuditArgs),
     Try(tryout::TryArgs),
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
@@ -61,6 +62,7 @@ impl Args {
             Command::Users(args) => users::run(args).map(|()| ExitCode::SUCCESS),
             Command::Keys(args) => keys::run(args).map(|()| ExitCode::SUCCESS),
             Command::Modules(args) => modules::run(args),
+            Command::Audit(args) => audit::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Try(args) => tryout::run(&args),
             Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         }

@@ -12,6 +12,7 @@ use countersign::{
     gateway::{Gateway, StartError},
     modules::Registry,
     sys::{environment::scrub_env, title::replace_argument},
+    trail::Trail,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -32,7 +33,7 @@ warning. `countersign modules list` shows what auth= can name, and
 `countersign explain` says what a configuration lets in.
 
 Signals: TERM and INT stop accepting and wait for the sessions; a second one
-ends them at once.
+ends them at once. USR1 begins a new audit file where the old one was moved.
 
 Exit codes: 0 every session ended by itself, 1 sessions were cut, 2 usage,
 69 an address cannot be listened on, 77 no permission, 78 configuration.")]
@@ -118,6 +119,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
         for (name, address) in gateway.sockets() {
             tracing::info!(socket = name, "listening on {address}");
         }
+        reopen_on_usr1(gateway.trail().cloned())?;
         match gateway.run(stop, now).await.cut {
             0 => Ok(ExitCode::SUCCESS),
             cut => {
@@ -193,6 +195,19 @@ fn end_signals() -> Result<(impl Future<Output = ()>, impl Future<Output = ()>),
         next().await;
     };
     Ok((first, second))
+}
+
+/// For logrotate. Where there is no file to reopen, the signal still must not end the gateway.
+fn reopen_on_usr1(trail: Option<Trail>) -> Result<(), Report> {
+    let mut asked = signal(SignalKind::user_defined1())?;
+    tokio::spawn(async move {
+        while asked.recv().await.is_some() {
+            if let Some(trail) = &trail {
+                trail.reopen();
+            }
+        }
+    });
+    Ok(())
 }
 
 impl GatewayArgs {

@@ -76,6 +76,8 @@ pub enum Reason {
     EmptyChain,
     /// There are too many connections or attempts for now.
     Busy,
+    /// The chain passed, and the audit record that must be there could not be kept (S-93).
+    Unrecorded,
 }
 
 impl Reason {
@@ -102,6 +104,7 @@ impl Reason {
             Self::ModulePanicked => "module_panicked",
             Self::EmptyChain => "empty_chain",
             Self::Busy => "busy",
+            Self::Unrecorded => "unrecorded",
         }
     }
 }
@@ -162,7 +165,7 @@ impl Refusal {
             Reason::NoCommonMechanism => "no acceptable digest is offered",
             Reason::Malformed => "protocol error",
             Reason::Timeout => "login timeout",
-            Reason::Busy => "session busy",
+            Reason::Busy | Reason::Unrecorded => "session busy",
             _ => "authentication failed",
         }
     }

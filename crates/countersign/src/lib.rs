@@ -68,6 +68,7 @@ pub mod modules;
 mod oauth;
 pub mod options;
 pub mod sys;
+pub mod trail;
 pub mod transport;
 pub mod trust;
 pub mod users;

@@ -406,6 +406,20 @@ pub const KEYS: &[Key] = &[
         "info",
         "how much is logged: off, error, warn, info, debug, trace",
     ),
+    one(
+        "audit.file",
+        "audit-file",
+        "FILE",
+        "",
+        "the audit trail, chained so that no change of it goes unseen",
+    ),
+    one(
+        "audit.policy",
+        "audit",
+        "required|best-effort",
+        "best-effort",
+        "required: nobody gets in without a record on the disk",
+    ),
     one("log.format", "log-format", "auto|text|json", "auto", "text for people, json for programs"),
 ];
 

@@ -47,6 +47,7 @@ pub use wires::{Accepts, Protocol, StartTls, TlsOptions};
 use crate::{
     error::ConfigError,
     modules::{Options, Registry},
+    trail::{Policy, TrailOptions},
     transport::Address,
     trust::Trust,
 };
@@ -67,6 +68,8 @@ pub struct Config {
     pub trust: Trust,
     /// What is logged and how.
     pub log: Log,
+    /// The audit trail, if one is kept.
+    pub audit: Option<TrailOptions>,
 }
 
 impl Config {
@@ -89,7 +92,8 @@ impl Config {
             login_timeout: limits.login_timeout,
         };
         let sockets = Sockets { layers, registry, common: &common }.read()?;
-        Ok(Self { sockets, limits, state_dir, control, trust, log: Log::new(layers)? })
+        let audit = audit_trail(layers, &state_dir)?;
+        Ok(Self { sockets, limits, state_dir, control, trust, log: Log::new(layers)?, audit })
     }
 
     /// Reads files and environment (`std::env::vars_os`) into layers; flags are the caller's to add.
@@ -346,6 +350,30 @@ fn tls(layers: &Layers) -> Result<TlsOptions, ConfigError> {
     let values = written().map(|(key, value)| (key.to_owned(), value.text.to_string()));
     let read = TlsOptions::take(&mut Options::new("all sockets", values), &TlsOptions::default());
     read.map_err(|error| written().take(1).fold(error, |error, (_, value)| value.origin.told(error)))
+}
+
+/// A trail is kept where its file or its policy is written; without a file it lies in the state directory.
+///
+/// # Errors
+/// The path is empty, or there is no such policy.
+pub fn audit_trail(layers: &Layers, state_dir: &Path) -> Result<Option<TrailOptions>, ConfigError> {
+    let file = one(layers, "audit.file", |options, key| match options.take(key)? {
+        Some(path) if path.is_empty() => Err(options.error(key, "it is empty", "write a path")),
+        path => Ok(path.map(|path| PathBuf::from(path.as_str()))),
+    })?;
+    let policy = one(layers, "audit.policy", |options, key| {
+        match options.take(key)?.as_ref().map(|policy| policy.as_str()) {
+            None => Ok(None),
+            Some("best-effort") => Ok(Some(Policy::BestEffort)),
+            Some("required") => Ok(Some(Policy::Required)),
+            Some(_) => Err(options.error(key, "there is no such policy", "write required or best-effort")),
+        }
+    })?;
+    if file.is_none() && policy.is_none() {
+        return Ok(None);
+    }
+    let file = file.unwrap_or_else(|| state_dir.join("audit.jsonl"));
+    Ok(Some(TrailOptions::new(file).with_policy(policy.unwrap_or_default())))
 }
 
 /// Reads one setting by its last name, as an option of its section.

@@ -5,6 +5,7 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
+use serde::Serialize;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     sync::{Semaphore, watch},
@@ -25,6 +26,7 @@ use crate::{
         accounts::{Account, own_uid},
         files::create_directory,
     },
+    trail::Trail,
     transport::{Address, BindError, Listener, Stream, UnixOptions},
     trust::Trust,
 };
@@ -40,6 +42,7 @@ pub struct ControlSocket {
 struct Served {
     trust: Trust,
     entrances: watch::Receiver<Vec<Entrance>>,
+    trail: Option<Trail>,
 }
 
 impl ControlSocket {
@@ -58,7 +61,15 @@ impl ControlSocket {
             let _ = create_directory(directory);
         }
         let listener = Listener::bind(&Address::Unix(path), &UnixOptions::default()).await?;
-        Ok(Self { listener, owner: Arc::new(Served { trust, entrances }) })
+        Ok(Self { listener, owner: Arc::new(Served { trust, entrances, trail: None }) })
+    }
+
+    /// The same, with a record in `trail` of everything that the owner changes.
+    #[must_use]
+    pub fn recording(self, trail: Option<Trail>) -> Self {
+        let Served { trust, entrances, .. } = &*self.owner;
+        let owner = Arc::new(Served { trust: trust.clone(), entrances: entrances.clone(), trail });
+        Self { owner, ..self }
     }
 
     /// Where it is.
@@ -131,6 +142,14 @@ impl Served {
         };
         let entrances = self.entrances.borrow().clone();
         let response = administer(store, &entrances, request, &by);
+        if let (Some(trail), false) = (&self.trail, quiet) {
+            let certificate = match &response {
+                Response::Entry(entry) => Some(entry.fingerprint.as_str()),
+                _ => None,
+            };
+            let outcome = if matches!(response, Response::Failed(_)) { "failed" } else { "done" };
+            trail.note("owner", &Asked { request: word, by: &by, outcome, certificate });
+        }
         match &response {
             Response::Failed(failure) => {
                 tracing::info!(by, request = word, "the owner's request failed: {failure}")
@@ -147,6 +166,15 @@ impl Served {
         }
         response
     }
+}
+
+/// What the owner asked for, as the audit trail has it.
+#[derive(Serialize)]
+struct Asked<'a> {
+    request: &'a str,
+    by: &'a str,
+    outcome: &'a str,
+    certificate: Option<&'a str>,
 }
 
 /// The uid, if it is root's or ours.

@@ -1,15 +1,135 @@
 //! The record of every decision, for people and for programs that watch logs.
 //!
 //! One record leaves for each login, before its session starts (S-93), and one for the session's
-//! end. The text line keeps its form for good: ban tools match it. What a client said of itself is
-//! escaped, so it can forge neither a line nor a field (S-89).
+//! end: into the log, and into the audit trail where there is one ([`crate::trail`]). The text line keeps its form
+//! for good: ban tools match it. What a client said of itself is escaped, so it can forge neither a line nor a
+//! field (S-89).
 
 use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
 use super::{drive::Turned, handover::Ended};
-use crate::{Grant, Peer, Refusal};
+use crate::{Grant, Peer, Refusal, proto::error::Reason, trail::Trail};
+
+/// Where records go.
+#[derive(Clone, Debug, Default)]
+pub struct Auditor {
+    trail: Option<Trail>,
+}
+
+impl Auditor {
+    /// Into the log, and into `trail`.
+    pub fn new(trail: Option<Trail>) -> Self {
+        Self { trail }
+    }
+
+    /// Records that a client was let in.
+    ///
+    /// # Errors
+    /// The policy of the trail requires the record and it cannot be kept: the client is refused (S-93).
+    pub async fn accepted(&self, decision: &Decision) -> Result<(), Refusal> {
+        if let Some(trail) = &self.trail
+            && let Err(unkept) = trail.keep(LOGIN, decision).await
+        {
+            let refusal = Refusal::new(Reason::Unrecorded, unkept.to_string());
+            let turned = Decision {
+                outcome: "refused",
+                reason: Some(refusal.reason.code()),
+                cause: Some(refusal.cause.to_string()),
+                ..decision.clone()
+            };
+            turned.log();
+            return Err(refusal);
+        }
+        decision.log();
+        Ok(())
+    }
+
+    /// Records that a client was turned away.
+    pub fn refused(&self, decision: &Decision) {
+        decision.log();
+        if let Some(trail) = &self.trail {
+            trail.note(LOGIN, decision);
+        }
+    }
+
+    /// Records that a certificate was accepted on its own request (S-56).
+    pub fn enrolled(&self, socket: &str, session: &str, peer: &Peer, user: &str, way: &'static str) {
+        let certificate = peer.certificate.as_ref().map(|certificate| hex(&certificate.fingerprint));
+        if let Some(trail) = &self.trail {
+            let peer = peer.to_string();
+            let fields = Enrolled { session, socket, peer, certificate: certificate.as_deref(), user, way };
+            trail.note("enrolled", &fields);
+        }
+        tracing::info!(
+            target: AUDIT,
+            session,
+            socket,
+            peer = %peer,
+            certificate,
+            user,
+            way,
+            "countersign: certificate accepted from {} user {user:?} socket {socket} by {way} session {session}",
+            from(peer),
+        );
+    }
+
+    /// Records that a client set the passphrase, or unset it.
+    pub fn passphrase_set(&self, session: &str, by: &str, unset: bool) {
+        let done = if unset { "unset" } else { "set" };
+        if let Some(trail) = &self.trail {
+            trail.note("passphrase", &PassphraseSet { session, by, done });
+        }
+        tracing::info!(target: AUDIT, session, by, "countersign: passphrase {done} by {by:?} session {session}");
+    }
+
+    /// Records the end of a session.
+    pub fn session_ended(&self, session: &str, ended: &Ended, lasted: Duration) {
+        let seconds = lasted.as_secs_f64();
+        if let Some(trail) = &self.trail {
+            let Ended { to_backend, to_client, .. } = *ended;
+            let reason = ended.reason.to_string();
+            trail.note("session_ended", &SessionEnded { session, reason, to_backend, to_client, seconds });
+        }
+        tracing::info!(
+            target: AUDIT,
+            session,
+            reason = %ended.reason,
+            to_backend = ended.to_backend,
+            to_client = ended.to_client,
+            seconds,
+            "session {session} ended: {}",
+            ended.reason,
+        );
+    }
+}
+
+#[derive(Serialize)]
+struct Enrolled<'a> {
+    session: &'a str,
+    socket: &'a str,
+    peer: String,
+    certificate: Option<&'a str>,
+    user: &'a str,
+    way: &'a str,
+}
+
+#[derive(Serialize)]
+struct PassphraseSet<'a> {
+    session: &'a str,
+    by: &'a str,
+    done: &'a str,
+}
+
+#[derive(Serialize)]
+struct SessionEnded<'a> {
+    session: &'a str,
+    reason: String,
+    to_backend: u64,
+    to_client: u64,
+    seconds: f64,
+}
 
 /// A decision about a client at a socket.
 #[derive(Clone, Debug, Serialize)]
@@ -102,10 +222,10 @@ impl Decision {
         }
     }
 
-    /// Writes the record: the JSON as a field, the stable line as the message.
+    /// Writes the record to the log: the JSON as a field, the stable line as the message.
     ///
     /// Nothing is put into words where nobody listens.
-    pub fn record(&self) {
+    fn log(&self) {
         let json = || serde_json::to_string(self).unwrap_or_default();
         match self.reason {
             None => tracing::info!(target: AUDIT, record = json(), "{self}"),
@@ -136,41 +256,8 @@ impl fmt::Display for Decision {
     }
 }
 
-/// Records that a certificate was accepted on its own request (S-56).
-pub fn enrolled(socket: &str, session: &str, peer: &Peer, user: &str, way: &'static str) {
-    let certificate = peer.certificate.as_ref().map(|certificate| hex(&certificate.fingerprint));
-    tracing::info!(
-        target: AUDIT,
-        session,
-        socket,
-        peer = %peer,
-        certificate,
-        user,
-        way,
-        "countersign: certificate accepted from {} user {user:?} socket {socket} by {way} session {session}",
-        from(peer),
-    );
-}
-
-/// Records that a client set the passphrase, or unset it.
-pub fn passphrase_set(session: &str, by: &str, unset: bool) {
-    let done = if unset { "unset" } else { "set" };
-    tracing::info!(target: AUDIT, session, by, "countersign: passphrase {done} by {by:?} session {session}");
-}
-
-/// Records the end of a session.
-pub fn session_ended(session: &str, ended: &Ended, lasted: Duration) {
-    tracing::info!(
-        target: AUDIT,
-        session,
-        reason = %ended.reason,
-        to_backend = ended.to_backend,
-        to_client = ended.to_client,
-        seconds = lasted.as_secs_f64(),
-        "session {session} ended: {}",
-        ended.reason,
-    );
-}
+/// What the trail calls a decision.
+const LOGIN: &str = "login";
 
 /// The log target that an audit sink selects.
 pub const AUDIT: &str = "countersign::audit";
@@ -203,7 +290,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::proto::error::Reason;
 
     #[test]
     fn s_089_a_hostile_name_forges_neither_a_line_nor_a_field() {

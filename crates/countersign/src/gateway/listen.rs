@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Crowd, Place,
-    audit::{self, Decision},
+    audit::{self, Auditor, Decision},
     drive::{Acceptor, Admitted, Met, Speech, Turned, XpraClient},
     handover::{self, Control, Ended},
     rpc::{self, Hall},
@@ -46,12 +46,21 @@ pub struct Door {
     pub warning: Option<String>,
     guard: Option<Guard>,
     reliance: Option<Reliance>,
+    auditor: Auditor,
 }
 
 impl Door {
     /// A door from its parts.
     pub fn new(name: String, listener: Listener, acceptor: Acceptor, backend: Arc<Backend>) -> Self {
-        Self { name, listener, acceptor, backend, warning: None, guard: None, reliance: None }
+        let auditor = Auditor::default();
+        Self { name, listener, acceptor, backend, warning: None, guard: None, reliance: None, auditor }
+    }
+
+    /// The same door, with records of its decisions.
+    #[must_use]
+    pub fn recorded_by(mut self, auditor: Auditor) -> Self {
+        self.auditor = auditor;
+        self
     }
 
     /// The same door, with a warning for each connection.
@@ -78,9 +87,10 @@ impl Door {
         stop: impl Future<Output = ()>,
         cut: impl Future<Output = ()>,
     ) -> usize {
-        let Self { name, listener, acceptor, backend, warning, mut guard, reliance } = self;
+        let Self { name, listener, acceptor, backend, warning, mut guard, reliance, auditor } = self;
         let (stopping, asked) = watch::channel(false);
-        let inside = Arc::new(Inside { name, acceptor, backend, warning, reliance, stopping: asked });
+        let inside =
+            Arc::new(Inside { name, acceptor, backend, warning, reliance, auditor, stopping: asked });
         let sessions = watch::Sender::new(());
         let mut stop = pin!(stop);
         loop {
@@ -138,6 +148,7 @@ struct Inside {
     backend: Arc<Backend>,
     warning: Option<String>,
     reliance: Option<Reliance>,
+    auditor: Auditor,
     stopping: watch::Receiver<bool>,
 }
 
@@ -165,7 +176,7 @@ impl Inside {
         let Some(entered) = Box::pin(self.enter(stream, peer, place, &session)).await else { return };
         let since = Instant::now();
         let ended = self.pass_on(entered).await;
-        audit::session_ended(&session, &ended, since.elapsed());
+        self.auditor.session_ended(&session, &ended, since.elapsed());
     }
 
     /// From the first byte to an open daemon. `None` where there is no session: the client was turned away or
@@ -191,14 +202,19 @@ impl Inside {
             }
             Ok(Met::Admitted(admitted)) => {
                 drop(place);
-                Decision::accepted(&self.name, session, &admitted.grant, start.elapsed()).record();
+                let decision = Decision::accepted(&self.name, session, &admitted.grant, start.elapsed());
+                if let Err(refusal) = self.auditor.accepted(&decision).await {
+                    dismiss(admitted, &refusal).await;
+                    return None;
+                }
                 let certificate = admitted.grant.peer().certificate.as_ref().map(|shown| shown.fingerprint);
                 let (client, daemon) = self.prepare(admitted, session).await?;
                 Some(Entered { client, daemon, certificate })
             }
             Err(turned) => {
                 let links = self.acceptor.chain().links().len();
-                Decision::refused(&self.name, session, &turned, links, start.elapsed()).record();
+                let decision = Decision::refused(&self.name, session, &turned, links, start.elapsed());
+                self.auditor.refused(&decision);
                 None
             }
         }
@@ -210,6 +226,7 @@ impl Inside {
             acceptor: self.acceptor.clone(),
             backend: Arc::clone(&self.backend),
             reliance: self.reliance.clone(),
+            auditor: self.auditor.clone(),
             stopping: self.stopping.clone(),
         }
     }
@@ -295,6 +312,14 @@ impl Inside {
 
     fn unreachable(&self, error: &BackendError) {
         warn!(socket = self.name, "the daemon behind cannot be reached: {}", error.cause().escape_debug());
+    }
+}
+
+/// Ends the connection of a client that passed its chain and is not let in.
+async fn dismiss(Admitted { stream, speech, .. }: Admitted, refusal: &Refusal) {
+    match speech {
+        Speech::Silent => drop(stream),
+        Speech::Xpra(client) => client.dismiss(stream, &[refusal.public()]).await,
     }
 }
 

@@ -6,6 +6,7 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use super::{
     Crowd, Door,
+    audit::Auditor,
     certificates::Certificates,
     drive::Acceptor,
     inherit::Inherited,
@@ -16,6 +17,7 @@ use crate::{
     control::ControlSocket,
     error::ConfigError,
     proto::server::{CHECKS_AT_ONCE, Settings},
+    trail::Trail,
     transport::{Address, BindError, Listener},
     trust::{Trust, TrustError},
 };
@@ -28,6 +30,7 @@ pub struct Gateway {
     crowd: Arc<Crowd>,
     trust: Option<Trust>,
     control: Option<ControlSocket>,
+    trail: Option<Trail>,
     pub(super) certificates: Certificates,
 }
 
@@ -47,6 +50,8 @@ impl Gateway {
     pub async fn open(config: &Config) -> Result<Self, StartError> {
         let keeps_state = config.sockets.iter().any(|socket| socket.keeps_state);
         let store = if keeps_state { Some(config.trust.open()?) } else { None };
+        let open_trail = |options| Trail::open(options, &config.state_dir);
+        let trail = config.audit.as_ref().map(open_trail).transpose()?;
         let mut certificates = Certificates::of(config);
         let mut prepared = Vec::new();
         for socket in &config.sockets {
@@ -65,7 +70,8 @@ impl Gateway {
             };
             let name = socket.name.clone().unwrap_or_else(|| listener.local_address().to_string());
             let warning = socket.warnings.iter().find(|warning| warning.at_each_connection());
-            let door = Door::new(name, listener, acceptor, backend);
+            let auditor = Auditor::new(trail.clone());
+            let door = Door::new(name, listener, acceptor, backend).recorded_by(auditor);
             doors.push(
                 door.with_warning(warning.map(ToString::to_string))
                     .trusting(guard, Reliance::of(socket, &config.trust)),
@@ -78,12 +84,12 @@ impl Gateway {
             (Some(trust), Some(path)) => {
                 let entrances = certificates.entrances(config, &doors)?;
                 let socket = ControlSocket::open(path.clone(), trust.clone(), entrances).await;
-                Some(socket.map_err(StartError::Control)?)
+                Some(socket.map_err(StartError::Control)?.recording(trail.clone()))
             }
             _ => None,
         };
         let drain_timeout = config.limits.drain_timeout;
-        Ok(Self { doors, drain_timeout, crowd, trust, control, certificates })
+        Ok(Self { doors, drain_timeout, crowd, trust, control, trail, certificates })
     }
 
     /// How many threads a runtime has to let checks block, so that no socket waits for another's
@@ -98,6 +104,11 @@ impl Gateway {
     /// The open sockets: their names, and the addresses with the ports that the system chose.
     pub fn sockets(&self) -> impl Iterator<Item = (&str, &Address)> {
         self.doors.iter().map(|door| (door.name.as_str(), door.listener.local_address()))
+    }
+
+    /// The audit trail, if one is kept: to be told when its file was moved away.
+    pub fn trail(&self) -> Option<&Trail> {
+        self.trail.as_ref()
     }
 
     /// Serves until `stop`; then accepts nothing new and waits for the sessions, until `drain_timeout`

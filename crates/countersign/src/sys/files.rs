@@ -25,7 +25,7 @@ use system::Facts;
 pub use system::{
     Rights, Stamp, append_private, create_directory, create_private, create_private_directory,
     create_unforged, create_unforged_directory, create_with, open_or_create_private, open_to_write, owner_of,
-    sync_directory, to_close,
+    same_file, sync_directory, to_close,
 };
 
 /// Opens a file of ours for reading.

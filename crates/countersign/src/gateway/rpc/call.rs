@@ -187,11 +187,11 @@ impl Calls {
     /// Asks the chain about this client, which may make it the first one, and notes the answer.
     async fn ask(&self) -> Result<Grant, Refusal> {
         let judged = self.hall.acceptor.judge(&self.peer).await;
-        match &judged {
-            Ok(grant) => self.note_accepted(grant),
-            Err(refusal) => self.note_refused(refusal),
-        }
-        judged
+        let judged = match judged {
+            Ok(grant) => self.note_accepted(&grant).await.map(|()| grant),
+            refused => refused,
+        };
+        judged.inspect_err(|refusal| self.note_refused(refusal))
     }
 
     /// The same, but nobody becomes the first client by it (M6: `ping` never does).
@@ -268,15 +268,18 @@ impl Calls {
         Some((Ended { reason, to_backend, to_client }, since.elapsed()))
     }
 
-    /// Recorded once for a connection, and again after each refusal.
-    fn note_accepted(&self, grant: &Grant) {
+    /// Recorded once for a connection, and again after each refusal. A call that must be recorded and cannot be is
+    /// refused (S-93).
+    async fn note_accepted(&self, grant: &Grant) -> Result<(), Refusal> {
         if *self.progress.borrow() == Progress::In && self.since.lock().is_some() {
-            return;
+            return Ok(());
         }
+        let decision = Decision::accepted(&self.hall.name, self.session(), grant, self.start.elapsed());
+        self.hall.auditor.accepted(&decision).await?;
         self.since.lock().get_or_insert_with(Instant::now);
         self.refused.store(false, Ordering::Relaxed);
-        Decision::accepted(&self.hall.name, self.session(), grant, self.start.elapsed()).record();
         self.progress.send_if_modified(|progress| std::mem::replace(progress, Progress::In) != Progress::In);
+        Ok(())
     }
 
     /// Recorded once until a call is accepted again, so that no stranger fills the log.
@@ -300,7 +303,8 @@ impl Calls {
     pub(super) fn record_refusal(&self, refusal: Refusal) {
         let turned = Turned { refusal, peer: Arc::clone(&self.peer), username: None };
         let links = self.hall.acceptor.chain().links().len();
-        Decision::refused(&self.hall.name, self.session(), &turned, links, self.start.elapsed()).record();
+        let took = self.start.elapsed();
+        self.hall.auditor.refused(&Decision::refused(&self.hall.name, self.session(), &turned, links, took));
     }
 
     pub(super) fn live(&self) -> Live {
@@ -322,7 +326,9 @@ impl Calls {
             Reason::ModuleFailed | Reason::ModulePanicked => {
                 Status::new(Code::Internal, "the gateway cannot decide now: the reason is in its log")
             }
-            Reason::Timeout | Reason::Busy => Status::new(Code::Unavailable, refusal.public()),
+            Reason::Timeout | Reason::Busy | Reason::Unrecorded => {
+                Status::new(Code::Unavailable, refusal.public())
+            }
             _ if !is_about_certificate(refusal) => Status::new(Code::Unauthenticated, refusal.public()),
             _ => Status::new(Code::Unauthenticated, self.way_out()),
         }

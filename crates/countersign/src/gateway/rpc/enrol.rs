@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     Grant, Identity, Refusal, Secret,
-    gateway::audit,
     modules::CERTIFICATE,
     proto::{
         error::Reason,
@@ -133,7 +132,7 @@ async fn passphrase(calls: &Calls, grant: &Grant, setting: Setting) -> Result<Re
     });
     match set.await {
         Ok(()) => {
-            audit::passphrase_set(calls.session(), &author, unset);
+            calls.hall().auditor.passphrase_set(calls.session(), &author, unset);
             Ok(replied(&SetReply::default()))
         }
         Err(EnrolError::Failed(TrustError::Unacceptable(why))) => {
@@ -202,7 +201,8 @@ async fn enrolled(
 ) -> Result<(), Status> {
     let error = match done {
         Ok(identity) => {
-            audit::enrolled(&calls.hall().name, calls.session(), calls.peer(), identity.name.as_str(), way);
+            let (hall, user) = (calls.hall(), identity.name.as_str());
+            hall.auditor.enrolled(&hall.name, calls.session(), calls.peer(), user, way);
             return Ok(());
         }
         Err(error) => error,

@@ -43,7 +43,7 @@ use tap::Tap;
 
 use super::{
     Place,
-    audit::{self, Decision},
+    audit::{Auditor, Decision},
     drive::{Acceptor, Turned},
     handover::EndReason,
     trusting::Reliance,
@@ -61,6 +61,8 @@ pub(super) struct Hall {
     pub(super) backend: Arc<Backend>,
     /// The accepted certificates, where the chain asks for them.
     pub(super) reliance: Option<Reliance>,
+    /// Where decisions are recorded.
+    pub(super) auditor: Auditor,
     /// Turns true when no new calls are wanted (S-97).
     pub(super) stopping: watch::Receiver<bool>,
 }
@@ -79,7 +81,7 @@ pub(super) async fn serve(hall: Hall, stream: Stream, peer: Peer, place: Place, 
         Err(refusal) => {
             let turned = Turned { refusal, peer: plain, username: None };
             let links = hall.acceptor.chain().links().len();
-            Decision::refused(&hall.name, &session, &turned, links, start.elapsed()).record();
+            hall.auditor.refused(&Decision::refused(&hall.name, &session, &turned, links, start.elapsed()));
         }
     }
 }
@@ -163,7 +165,7 @@ async fn converse(calls: Arc<Calls>, stream: Stream, place: Place, crew: Crew) {
         calls.note_refused(&Refusal::new(Reason::Malformed, "a flood of frames that move nothing"));
     }
     if let Some((ended, lasted)) = calls.ended(reason) {
-        audit::session_ended(calls.session(), &ended, lasted);
+        calls.hall().auditor.session_ended(calls.session(), &ended, lasted);
     }
 }
 

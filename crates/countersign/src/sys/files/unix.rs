@@ -186,6 +186,12 @@ pub fn append_private(path: &Path) -> io::Result<File> {
     ours().append(true).create(true).open(path)
 }
 
+/// Whether what is open is what has this name now.
+pub fn same_file(path: &Path, file: &File) -> bool {
+    let facts = (std::fs::symlink_metadata(path), file.metadata());
+    matches!(facts, (Ok(named), Ok(open)) if (named.dev(), named.ino()) == (open.dev(), open.ino()))
+}
+
 /// No link is followed, and what is created is for us alone.
 fn ours() -> OpenOptions {
     let mut options = OpenOptions::new();
