@@ -3,7 +3,9 @@
 use std::{
     collections::BTreeMap,
     fs,
-    process::Command,
+    io::{Read, Write},
+    os::unix::net::UnixListener,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +18,7 @@ use countersign_interop::{
     process::{Finished, must, run},
     xpra::{self, Session, exit},
 };
-use nix::sys::signal::Signal;
+use nix::{sys::signal::Signal, unistd::Pid};
 
 #[test]
 fn s_070_s_071_a_real_account_gets_in_by_its_password_under_its_own_number() {
@@ -285,6 +287,80 @@ fn modules_that_ask_without_sense_end_their_login() {
 }
 
 #[test]
+fn a_session_is_open_before_the_daemon_hears_a_byte_and_closed_when_the_client_has_left() {
+    let house = House::open("");
+    let daemon = house.daemon();
+    let (mut alice, session) = house.enters();
+    // The daemon has heard nothing yet, not even of a client: it has not accepted.
+    let (mut behind, _) = daemon.accept().expect("the gateway");
+    alice.says(b"hello");
+    behind.read_exact(&mut [0; 5]).expect("the client's bytes");
+    let (other, second) = house.enters();
+    let (behind_other, _) = daemon.accept().expect("the gateway");
+    assert_ne!(session, second, "each has its own");
+    assert_eq!(house.log(), [format!("open_session {session}"), format!("open_session {second}")]);
+    alice.ends();
+    behind.read_to_end(&mut Vec::new()).expect("its end");
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(house.log().len(), 2, "the daemon may still answer");
+    behind.write_all(b"bye").expect("an answer");
+    drop(behind);
+    assert_eq!(alice.hears(), b"bye");
+    house.eventually(|| house.log().get(2) == Some(&format!("close_session {session}")));
+    assert!(is_running(&second) && house.log().len() == 3);
+    drop((other, behind_other));
+    house.eventually(|| house.log().get(3) == Some(&format!("close_session {second}")));
+    house.eventually(|| !is_running(&session) && !is_running(&second));
+}
+
+#[test]
+fn who_only_asks_who_it_is_or_finds_no_daemon_or_fails_later_has_no_session_left() {
+    for (options, code) in [("", 0), (",auth=fail", 77)] {
+        let house = House::open(options);
+        run(&mut house.client("info")).expect_code(code);
+        house.eventually(|| phases(&house.log()) == ["open_session", "close_session"]);
+    }
+    // Nobody is behind.
+    let house = House::open("");
+    assert!(!run(&mut house.client("connect")).succeeded());
+    house.eventually(|| phases(&house.log()) == ["open_session", "close_session"]);
+}
+
+#[test]
+fn whoever_ends_a_session_ends_the_connection_and_it_is_still_closed() {
+    for (signal, closes) in [(Signal::SIGTERM, true), (Signal::SIGHUP, true), (Signal::SIGKILL, false)] {
+        let house = House::open("");
+        let daemon = house.daemon();
+        let (mut client, session) = house.enters();
+        let (mut behind, _) = daemon.accept().expect("the gateway");
+        let leader = Pid::from_raw(session.parse().expect("a number"));
+        nix::sys::signal::kill(leader, signal).expect("the worker");
+        client.hears();
+        let _ = behind.read_to_end(&mut Vec::new());
+        house.eventually(|| !is_running(&session));
+        assert_eq!(house.log().len(), if closes { 2 } else { 1 }, "{signal}: {:?}", house.log());
+        house.eventually(|| house.gateway.log().contains("what a module kept open for a client has ended"));
+    }
+}
+
+#[test]
+fn s_097_a_gateway_that_dies_leaves_no_session_open() {
+    for kills in [true, false] {
+        let house = House::open("");
+        let _daemon = house.daemon();
+        let (_client, session) = house.enters();
+        let House { gateway, place, .. } = house;
+        let _place = if kills { gateway.kill() } else { gateway.stop() };
+        let start = Instant::now();
+        while phases(&lines(&place.text("log"))) != ["open_session", "close_session"] || is_running(&session)
+        {
+            assert!(start.elapsed() < PATIENCE, "{:?}", lines(&place.text("log")));
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+#[test]
 fn s_065_s_071_what_cannot_work_is_told_before_a_socket_is_opened() {
     let services = Services::new();
     let silent = services.chain("silent", ACCOUNT, "");
@@ -374,6 +450,102 @@ impl Door {
     #[track_caller]
     fn eventually(&self, is_true: impl Fn() -> bool) {
         assert!(self.gateway.daemon().eventually(is_true), "{}", self.gateway.log());
+    }
+}
+
+/// A gateway whose users have a session of PAM while they are there, before a daemon at `daemon`. The session
+/// writes down its phases, each with the process that is in it.
+struct House {
+    gateway: Gateway,
+    place: Place,
+    _services: Services,
+}
+
+impl House {
+    fn open(options: &str) -> Self {
+        let (place, services) = (Place::new(), Services::new());
+        let log = place.text("log");
+        let script = format!("#!/bin/sh\nsleep 0.1\necho $PAM_TYPE $PPID >>{log}\n");
+        let script = services.place().file_with_mode("phase", script, 0o755);
+        let rules = format!(
+            "auth required {} passdb={}\nauth required pam_permit.so\n{ACCOUNT}session required pam_exec.so quiet {script}\n",
+            matrix(),
+            services.place().file("names", "alice:alicepw:app\n"),
+        );
+        let chain = services.chain("app", &rules, ",session=yes");
+        let gateway = Gateway::start(&[
+            format!("--bind={},auth={chain}{options}", place.text("door")),
+            format!("--backend=unix:{}", place.text("daemon")),
+        ]);
+        Self { gateway, place, _services: services }
+    }
+
+    fn daemon(&self) -> UnixListener {
+        UnixListener::bind(self.place.path("daemon")).expect("a socket")
+    }
+
+    fn client(&self, command: &str) -> Command {
+        let password = self.place.file("alicepw", "alicepw");
+        let address = format!("unix://alice@{}", self.place.text("door"));
+        countersign(&self.place, &[command, "--password-file", &password, &address])
+    }
+
+    /// Logs in; returns when its session is open, with its process.
+    fn enters(&self) -> (Entered, String) {
+        let before = self.log().len();
+        let mut command = self.client("connect");
+        let mut client = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the client");
+        self.eventually(|| self.log().len() > before);
+        let line = self.log().pop().expect("a line");
+        let session = line.strip_prefix("open_session ").expect("the session's begin").to_owned();
+        let (stdin, stdout) = (client.stdin.take(), client.stdout.take().expect("a pipe"));
+        (Entered { client, stdin, stdout }, session)
+    }
+
+    fn log(&self) -> Vec<String> {
+        lines(&self.place.text("log"))
+    }
+
+    #[track_caller]
+    fn eventually(&self, is_true: impl Fn() -> bool) {
+        assert!(self.gateway.daemon().eventually(is_true), "{:?}\n{}", self.log(), self.gateway.log());
+    }
+}
+
+fn phases(log: &[String]) -> Vec<&str> {
+    log.iter().filter_map(|line| line.split(' ').next()).collect()
+}
+
+/// A client that is in. Dropped, it is gone.
+struct Entered {
+    client: Child,
+    stdin: Option<ChildStdin>,
+    stdout: ChildStdout,
+}
+
+impl Entered {
+    fn says(&mut self, bytes: &[u8]) {
+        let stdin = self.stdin.as_mut().expect("a pipe");
+        stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("the client");
+    }
+
+    /// Ends its half of the connection.
+    fn ends(&mut self) {
+        self.stdin = None;
+    }
+
+    /// All that it hears until the end.
+    fn hears(&mut self) -> Vec<u8> {
+        let mut heard = Vec::new();
+        self.stdout.read_to_end(&mut heard).expect("the client");
+        heard
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let _ = self.client.kill();
+        let _ = self.client.wait();
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     mechanism::{Mechanism, hmac::StoredSecret},
     peer::Peer,
     secret::Secret,
+    stay::{Stay, Stays},
 };
 
 /// A socket's links, at least one. All must pass, in order, each at most once (S-65).
@@ -325,6 +326,8 @@ pub trait Exchange: Send {
 pub enum Verdict {
     /// The link passed.
     Pass(Option<Identity>),
+    /// The same, and this is kept open for the client until it has left.
+    PassWith(Option<Identity>, Arc<dyn Stay>),
     /// The client is asked something.
     Ask(Ask),
     /// The link failed.
@@ -413,6 +416,7 @@ pub struct Grant {
     claim: Arc<Claim>,
     peer: Arc<Peer>,
     proofs: Vec<Proof>,
+    stays: Stays,
 }
 
 impl Grant {
@@ -436,6 +440,13 @@ impl Grant {
     pub fn proofs(&self) -> &[Proof] {
         &self.proofs
     }
+
+    /// What links keep open for the client. Whoever lets it in keeps this until it has left, and ends its
+    /// session when [`Stays::over`] completes.
+    #[must_use = "dropped with the grant, it is closed while the client is there"]
+    pub fn stays(&self) -> Stays {
+        self.stays.clone()
+    }
 }
 
 /// One link that passed.
@@ -457,6 +468,7 @@ pub(crate) struct Walk {
     stated: Vec<Identity>,
     chosen: Option<Identity>,
     proofs: Vec<Proof>,
+    stays: Stays,
 }
 
 /// Where a [`Walk`] stands.
@@ -469,7 +481,8 @@ pub(crate) enum Next {
 
 impl Walk {
     pub(crate) fn new(chain: Arc<Chain>, peer: Arc<Peer>, claim: Arc<Claim>) -> Self {
-        Self { chain, peer, claim, stated: Vec::new(), chosen: None, proofs: Vec::new() }
+        let (stated, proofs, stays) = (Vec::new(), Vec::new(), Stays::default());
+        Self { chain, peer, claim, stated, chosen: None, proofs, stays }
     }
 
     pub(crate) fn chain(&self) -> &Arc<Chain> {
@@ -496,7 +509,7 @@ impl Walk {
             None => self.stated.last().cloned(),
         };
         let (claim, peer) = (Arc::clone(&self.claim), Arc::clone(&self.peer));
-        Next::Done(Grant { identity, claim, peer, proofs: self.proofs.clone() })
+        Next::Done(Grant { identity, claim, peer, proofs: self.proofs.clone(), stays: self.stays.clone() })
     }
 
     /// The link that is due passed, stating `identity`.
@@ -526,6 +539,11 @@ impl Walk {
         }
         self.proofs.push(Proof { module, mechanism });
         Ok(())
+    }
+
+    /// A link keeps this open until the client has left, or until this login has failed.
+    pub(crate) fn keep(&mut self, stay: Arc<dyn Stay>) {
+        self.stays.push(stay);
     }
 
     /// The words for the next question of `link`, which is due. It is the links that are counted: one

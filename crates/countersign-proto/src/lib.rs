@@ -10,6 +10,7 @@
 //! | [`chain`] | a socket's links in order, the four kinds of verifier, and the [`chain::Grant`] |
 //! | [`server`], [`client`] | the conversation of each end, as states taken by value |
 //! | [`challenge`], [`mechanism`] | one round, and the arithmetic of its proof for both ends |
+//! | [`stay`] | what a link keeps open until the client has left |
 //! | [`identity`], [`peer`] | who somebody claims to be, what the transport proves, who it is |
 //! | [`wire`] | bytes to messages and back; decides nothing |
 //! | [`secret`], [`error`] | what must not leak; what can go wrong, by who is to blame |
@@ -31,6 +32,7 @@ pub mod mechanism;
 pub mod peer;
 pub mod secret;
 pub mod server;
+pub mod stay;
 pub mod wire;
 
 pub use chain::{Chain, Grant, Link, Verifier};

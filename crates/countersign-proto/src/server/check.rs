@@ -16,6 +16,7 @@ use crate::{
     identity::{Claim, Identity},
     mechanism::{Hash, Mechanism, hmac},
     peer::Peer,
+    stay::Stay,
 };
 
 /// A question to a module.
@@ -47,7 +48,7 @@ pub(super) enum Work {
 }
 
 pub(super) enum CheckOutcome {
-    Passed(Option<Identity>, Option<Box<dyn Watch>>),
+    Passed(Option<Identity>, Option<Box<dyn Watch>>, Option<Arc<dyn Stay>>),
     Asks(Box<dyn Exchange>, Ask),
     Refused(Refusal),
 }
@@ -99,12 +100,12 @@ impl Check {
             return CheckOutcome::Refused(Refusal::new(Reason::EmptyChain, "no such link"));
         };
         let passed = |result: Result<Option<Identity>, Refusal>| match result {
-            Ok(identity) => CheckOutcome::Passed(identity, None),
+            Ok(identity) => CheckOutcome::Passed(identity, None, None),
             Err(refusal) => CheckOutcome::Refused(refusal),
         };
         match (&link.verifier, self.work) {
             (Verifier::Peer(module), Work::Peer) => match module.check(&self.peer, &self.claim) {
-                Ok(identity) => CheckOutcome::Passed(identity, module.watch(&self.peer, &self.claim)),
+                Ok(identity) => CheckOutcome::Passed(identity, module.watch(&self.peer, &self.claim), None),
                 Err(refusal) => CheckOutcome::Refused(refusal),
             },
             (Verifier::Secret(module), Work::Judge(round)) => passed(prove(&**module, &self.claim, &round)),
@@ -161,7 +162,8 @@ fn match_candidate(
 
 fn step(mut exchange: Box<dyn Exchange>, answer: Option<Answer>) -> CheckOutcome {
     match exchange.step(answer) {
-        Verdict::Pass(identity) => CheckOutcome::Passed(identity, None),
+        Verdict::Pass(identity) => CheckOutcome::Passed(identity, None, None),
+        Verdict::PassWith(identity, stay) => CheckOutcome::Passed(identity, None, Some(stay)),
         Verdict::Ask(ask) => CheckOutcome::Asks(exchange, ask),
         Verdict::Refuse(refusal) => CheckOutcome::Refused(refusal),
     }

@@ -110,8 +110,9 @@ impl State {
             return Self::Checking { session, ticket, mechanism };
         }
         match done.outcome {
-            CheckOutcome::Passed(identity, watch) => {
+            CheckOutcome::Passed(identity, watch, stay) => {
                 let follower = session.due().zip(watch).map(|(link, watch)| Follower { link, watch });
+                stay.into_iter().for_each(|stay| session.walk.keep(stay));
                 match session.walk.pass(identity, mechanism) {
                     Ok(()) => session.follow(context, now, follower, actions),
                     Err(refusal) => session.refuse(context, now, refusal),

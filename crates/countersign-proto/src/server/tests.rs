@@ -23,6 +23,7 @@ use crate::{
 mod exhaustive;
 mod initial;
 mod questions;
+mod stay;
 mod time;
 mod watch;
 

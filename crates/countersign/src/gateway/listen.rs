@@ -1,7 +1,7 @@
 //! One socket of the gateway: accepts, lets in or turns away, and hands over.
 
 use std::{
-    future::Future,
+    future::{Future, pending},
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -26,7 +26,7 @@ use crate::{
     Grant, Peer, Refusal,
     backend::{self, Backend, BackendError, Opened, SessionFacts},
     config::Protocol,
-    proto::error::Reason,
+    proto::{error::Reason, stay::Stays},
     transport::{Listener, Stream},
 };
 
@@ -139,6 +139,8 @@ struct Entered {
     daemon: Opened,
     /// What the client was known by, if it showed one.
     certificate: Option<[u8; 32]>,
+    /// What is kept open for it until it has left.
+    stays: Stays,
 }
 
 /// A door without its listener: what each of its connections needs.
@@ -208,8 +210,9 @@ impl Inside {
                     return None;
                 }
                 let certificate = admitted.grant.peer().certificate.as_ref().map(|shown| shown.fingerprint);
+                let stays = admitted.grant.stays();
                 let (client, daemon) = self.prepare(admitted, session).await?;
-                Some(Entered { client, daemon, certificate })
+                Some(Entered { client, daemon, certificate, stays })
             }
             Err(turned) => {
                 let links = self.acceptor.chain().links().len();
@@ -231,16 +234,25 @@ impl Inside {
         }
     }
 
-    /// Passes the bytes of a session on until its end; a certificate that is taken back ends it.
-    async fn pass_on(&self, Entered { client, daemon, certificate }: Entered) -> Ended {
+    /// Passes the bytes of a session on until its end. A certificate that is taken back ends it, and so does
+    /// the end of what a module keeps open for it, which is closed when client and daemon are gone.
+    async fn pass_on(&self, Entered { client, daemon, certificate, stays }: Entered) -> Ended {
         let control = Control::new();
         let mut session = pin!(relay(client, daemon, &control));
-        if let Some((reliance, certificate)) = self.reliance.as_ref().zip(certificate) {
-            tokio::select! {
-                ended = &mut session => return ended,
-                () = reliance.lost(certificate) => control.kill(),
+        let taken_back = async {
+            match self.reliance.as_ref().zip(certificate) {
+                Some((reliance, certificate)) => reliance.lost(certificate).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            ended = &mut session => return ended,
+            () = taken_back => {}
+            () = stays.over() => {
+                info!(socket = self.name, "what a module kept open for a client has ended: so does its session");
             }
         }
+        control.kill();
         session.await
     }
 
@@ -339,7 +351,7 @@ async fn introduce(client: &XpraClient, server: &mut Stream) -> std::io::Result<
 async fn another_mode(guard: &mut Option<Guard>) -> u32 {
     match guard {
         Some(guard) => guard.changed().await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 

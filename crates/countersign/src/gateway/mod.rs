@@ -14,6 +14,8 @@ mod inherit;
 mod listen;
 mod rpc;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod trusting;
 
 pub use crowd::{Crowd, Place};

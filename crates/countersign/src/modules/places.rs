@@ -11,12 +11,13 @@ use crate::{Refusal, proto::error::Reason};
 pub(super) struct Places {
     taken: Arc<AtomicUsize>,
     most: usize,
+    option: &'static str,
 }
 
 impl Places {
-    /// This many places, all free.
-    pub(super) fn new(most: u64) -> Self {
-        Self { taken: Arc::default(), most: usize::try_from(most).unwrap_or(usize::MAX) }
+    /// As many places as `option` says, all free.
+    pub(super) fn new(option: &'static str, most: u64) -> Self {
+        Self { taken: Arc::default(), most: usize::try_from(most).unwrap_or(usize::MAX), option }
     }
 
     /// One of them.
@@ -27,7 +28,8 @@ impl Places {
     pub(super) fn take(&self) -> Result<Place, Refusal> {
         let place = Place(Arc::clone(&self.taken));
         if self.taken.fetch_add(1, Ordering::SeqCst) >= self.most {
-            return Err(Refusal::new(Reason::Busy, "as many are running as max-concurrent allows"));
+            let cause = format!("as many are running as {} allows", self.option);
+            return Err(Refusal::new(Reason::Busy, cause));
         }
         Ok(place)
     }

@@ -67,15 +67,16 @@ impl Group {
         Ok(ended)
     }
 
-    /// Whether the leader ends within `limit`, which is a moment: this thread looks again and again.
+    /// Whether the leader ends within `limit`: this thread looks again and again, less often after a moment.
     pub fn ends_within(&self, limit: Duration) -> bool {
-        let start = Instant::now();
+        let (start, mut pause) = (Instant::now(), Duration::from_millis(2));
         let left = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         while let Ok(None) | Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(self.id), left) {
             if start.elapsed() > limit {
                 return false;
             }
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(pause);
+            pause = (pause * 5 / 4).min(Duration::from_millis(100));
         }
         true
     }

@@ -15,12 +15,14 @@ use tokio::{
 };
 
 use super::{UnixStream, WebSocket};
+use crate::proto::stay::Stays;
 
 /// A connected byte stream, with the bytes that were read from it and given back.
 #[derive(Debug)]
 pub struct Stream {
     wire: Wire,
     unread: Vec<u8>,
+    stays: Stays,
 }
 
 /// What carries a [`Stream`].
@@ -44,7 +46,14 @@ pub enum Wire {
 impl Stream {
     /// Wraps what carries it.
     pub fn new(wire: impl Into<Wire>) -> Self {
-        Self { wire: wire.into(), unread: Vec::new() }
+        Self { wire: wire.into(), unread: Vec::new(), stays: Stays::default() }
+    }
+
+    /// The same stream, with what is kept open for the client until the stream is closed.
+    #[must_use]
+    pub fn keeping(mut self, stays: Stays) -> Self {
+        self.stays = stays;
+        self
     }
 
     /// Gives bytes back: they are read again before anything else.

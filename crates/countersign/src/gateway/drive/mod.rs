@@ -83,12 +83,14 @@ pub struct Admitted {
 
 impl Admitted {
     /// The stream on which the daemon's own protocol follows: our client is told that it was let
-    /// in, and a silent one knows already.
+    /// in, and a silent one knows already. What modules keep open for the client ([`Grant::stays`]) is
+    /// closed with it.
     ///
     /// # Errors
     /// The connection broke, or it is an Xpra client, which wants an Xpra server: it is told so.
     pub async fn into_stream(self) -> io::Result<Stream> {
-        let Self { mut stream, speech, .. } = self;
+        let Self { grant, stream, speech } = self;
+        let mut stream = stream.keeping(grant.stays());
         match speech {
             Speech::Silent => Ok(stream),
             Speech::Xpra(mut client) if client.wants_bytes() => {

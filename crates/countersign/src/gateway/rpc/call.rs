@@ -2,7 +2,8 @@
 
 use std::{
     convert::Infallible,
-    future::{Future as _, pending},
+    fmt,
+    future::{Future, pending, poll_fn},
     pin::Pin,
     sync::{
         Arc,
@@ -42,6 +43,7 @@ use crate::{
         chain::Proof,
         error::Reason,
         server::Settings,
+        stay::Stays,
         wire::multipass::{Code, Status, path},
     },
     trust::{EnrolError, Standing},
@@ -177,10 +179,13 @@ impl Calls {
         match if pings { self.ask_without_taking().await } else { self.ask().await } {
             Err(refusal) if pings => refused(&Status::new(self.status(&refusal).code, "")),
             Err(refusal) => refused(&Box::pin(self.explained(&refusal)).await),
-            Ok(grant) => match request.uri().path() {
-                path::GET | path::SET => Box::pin(enrol::setting(self, &grant, request, live)).await,
-                _ => pass::on(self, &grant, request, Vec::new(), live).await,
-            },
+            Ok(grant) => {
+                let live = live.with(grant.stays());
+                match request.uri().path() {
+                    path::GET | path::SET => Box::pin(enrol::setting(self, &grant, request, live)).await,
+                    _ => pass::on(self, &grant, request, Vec::new(), live).await,
+                }
+            }
         }
     }
 
@@ -309,7 +314,7 @@ impl Calls {
 
     pub(super) fn live(&self) -> Live {
         let lost = self.hall.reliance.is_some().then(|| Box::pin(Arc::clone(&self.lost).notified_owned()));
-        Live { lost, traffic: Arc::clone(&self.traffic) }
+        Live { lost, kept: None, traffic: Arc::clone(&self.traffic) }
     }
 
     fn is_first_place_free(&self) -> bool {
@@ -369,24 +374,34 @@ impl Calls {
 }
 
 /// What a call that is under way depends on.
-#[derive(Debug)]
 pub(super) struct Live {
     lost: Option<Pin<Box<OwnedNotified>>>,
+    kept: Option<Kept>,
     traffic: Arc<Traffic>,
 }
 
+/// What modules keep open for one call, which was judged by itself: until its end.
+struct Kept {
+    _stays: Stays,
+    over: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
 impl Live {
+    /// The same for a call of a grant with these.
+    fn with(mut self, stays: Stays) -> Self {
+        self.kept = (!stays.is_empty()).then(|| Kept { over: Box::pin(stays.over()), _stays: stays });
+        self
+    }
+
     /// Whether the call is to end because its client is accepted no more.
     pub(super) fn has_ended(&mut self, cx: &mut Context<'_>) -> bool {
-        self.lost.as_mut().is_some_and(|lost| lost.as_mut().poll(cx) == Poll::Ready(()))
+        let lost = self.lost.as_mut().is_some_and(|lost| lost.as_mut().poll(cx) == Poll::Ready(()));
+        lost || self.kept.as_mut().is_some_and(|kept| kept.over.as_mut().poll(cx) == Poll::Ready(()))
     }
 
     /// Ends when the call is to end.
     pub(super) async fn ended(&mut self) -> Response<Answer> {
-        match &mut self.lost {
-            Some(lost) => lost.as_mut().await,
-            None => pending().await,
-        }
+        poll_fn(|cx| if self.has_ended(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
         refused(&lost())
     }
 
@@ -397,6 +412,12 @@ impl Live {
 
     pub(super) fn traffic(&self) -> &Arc<Traffic> {
         &self.traffic
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("traffic", &self.traffic).finish_non_exhaustive()
     }
 }
 

@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod enrol;
+mod stays;
 
 const ECHO: &str = "/test.T/Echo";
 

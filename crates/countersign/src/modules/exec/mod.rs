@@ -92,7 +92,7 @@ impl Program {
         }
         let most = options.number("max-concurrent", 8, 1..=CHECKS_AT_ONCE as u64)?;
         let dialog_display = options.take("display")?.map(|display| display.to_string());
-        Ok(Self { command, timeout, dialog_display, running: Places::new(most) })
+        Ok(Self { command, timeout, dialog_display, running: Places::new("max-concurrent", most) })
     }
 
     /// `None` if the program says no.

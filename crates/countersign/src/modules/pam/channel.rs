@@ -3,12 +3,14 @@
 //!
 //! Each message has its length in front, four bytes, the highest first. The gateway says the [`Task`], then
 //! one answer for each question, as it is. The worker says [`Word`]s; the first question is not said, its
-//! answer is there before.
+//! answer is there before. Where there is to be a session, the gateway says an empty message to a login that
+//! passed, which opens it; the end of the channel closes it.
 
 use std::{
     io::{self, Read, Write},
     net::IpAddr,
     path::PathBuf,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -40,15 +42,19 @@ pub(super) struct Rules {
     pub(super) check_account: bool,
     pub(super) session: bool,
     pub(super) min_uid: u32,
+    /// How long PAM may work on a login, and on closing its session.
+    pub(super) timeout: Duration,
 }
 
-/// What a worker says. After anything but a question it ends.
+/// What a worker says. After a no it ends, and after a yes where there is no session.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Word {
     /// PAM wants to know more.
     Question(String),
     /// Passed, as this account or, where there is none of the name, as this name.
     Passed { name: String, ids: Option<(u32, u32)> },
+    /// The session is open.
+    Opened,
     /// PAM said no in this phase.
     Denied(Phase, Code),
     /// PAM said yes, and this account is not let in all the same.

@@ -1,19 +1,24 @@
-//! One login at PAM, inside the worker.
+//! One login at PAM, inside the worker, and its session.
 //!
 //! Nothing here is trusted to go well: modules of PAM crash, hang and start programs. The gateway kills
-//! what takes too long; what outlives the gateway kills itself.
+//! what takes too long; what outlives the gateway kills itself, after it has closed what it had opened.
 
 use std::{
     io,
+    net::Shutdown,
     os::{fd::AsFd, unix::net::UnixStream},
+    sync::Arc,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use nix::unistd::{getpgrp, getpid};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     process::{Resource, Rlimit, Signal, kill_current_process_group, setrlimit},
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::channel::{self, Phase, Rules, Task, Word};
 use crate::{
@@ -31,14 +36,47 @@ use crate::{
 /// There is no gateway, or it is gone.
 pub(super) fn serve() -> io::Result<()> {
     let socket = take_socket()?;
-    let end = end_with(&socket)?;
+    let session = Arc::new(Session::default());
+    let end = end_with(&socket, &session)?;
     let task: Task = channel::hear(&mut &socket)?;
-    let word = find_out(&task, &socket);
+    let word = find_out(&task, &socket, &session);
+    session.is_closed();
     // The gateway may be gone, which is for the other thread to see to: ending before it has killed what
     // was started in this login would leave the rest to nobody.
-    let _ = channel::say(&mut &socket, &word);
+    if let Some(word) = word {
+        let _ = channel::say(&mut &socket, &word);
+    }
     let _ = end.join();
     Ok(())
+}
+
+/// Whether a session is open or about to be, so that it has to be closed before the end.
+#[derive(Default)]
+struct Session {
+    /// How long closing it may take.
+    closing: Mutex<Option<Duration>>,
+    closed: Condvar,
+}
+
+impl Session {
+    /// From now on the end waits.
+    fn begins(&self, closing: Duration) {
+        *self.closing.lock() = Some(closing);
+    }
+
+    fn is_closed(&self) {
+        *self.closing.lock() = None;
+        self.closed.notify_all();
+    }
+
+    /// Waits until it is closed, or could not be in time. None begins while the result is held.
+    fn wait_closed(&self) -> MutexGuard<'_, Option<Duration>> {
+        let mut closing = self.closing.lock();
+        if let Some(limit) = *closing {
+            self.closed.wait_while_for(&mut closing, |closing| closing.is_some(), limit);
+        }
+        closing
+    }
 }
 
 /// Standard input, which must be a socket, out of the way of programs that PAM starts.
@@ -55,27 +93,30 @@ fn take_socket() -> io::Result<UnixStream> {
 }
 
 /// Kills this process and all that it started when the other end of `socket` is gone, whatever PAM is
-/// doing then, and lets nobody look into its memory, which holds passwords (S-91).
-fn end_with(socket: &UnixStream) -> io::Result<JoinHandle<()>> {
+/// doing then unless that is to close the session, and lets nobody look into its memory, which holds
+/// passwords (S-91).
+fn end_with(socket: &UnixStream, session: &Arc<Session>) -> io::Result<JoinHandle<()>> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     #[cfg(target_os = "linux")]
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     descendants::adopt()?;
-    let socket = socket.try_clone()?;
+    let (socket, session) = (socket.try_clone()?, Arc::clone(session));
     let watch = move || {
         // Nothing is waited for, and the end is always told.
         let mut end = [PollFd::new(&socket, PollFlags::empty())];
         while let Ok(0) | Err(rustix::io::Errno::INTR) = poll(&mut end, None) {}
+        let _none_begins = session.wait_closed();
         descendants::kill_all();
         let _ = kill_current_process_group(Signal::KILL);
     };
     thread::Builder::new().name("end".into()).spawn(watch)
 }
 
-fn find_out(task: &Task, socket: &UnixStream) -> Word {
+/// What there is to be said, if anything is left to be said: a session has had its words.
+fn find_out(task: &Task, socket: &UnixStream, session: &Session) -> Option<Word> {
     let pam = match Pam::load() {
         Ok(pam) => pam,
-        Err(error) => return Word::Failed(error.to_string()),
+        Err(error) => return Some(Word::Failed(error.to_string())),
     };
     let mut first = true;
     let answer = |question: Question| {
@@ -88,11 +129,14 @@ fn find_out(task: &Task, socket: &UnixStream) -> Word {
     };
     let Rules { service, directory, .. } = &task.rules;
     let ended = match pam.start(service, directory.as_deref(), &task.user, answer) {
-        Ok(mut transaction) => log_in(&mut transaction, task),
+        Ok(mut transaction) => log_in(&mut transaction, task).and_then(|passed| match task.rules.session {
+            true => hold_session(&mut transaction, &passed, socket, || session.begins(task.rules.timeout)),
+            false => Ok(Some(passed)),
+        }),
         Err(code) => Err(Word::Denied(Phase::Start, code)),
     };
     // The transaction has ended: its modules have let go of what they held.
-    ended.unwrap_or_else(|word| word)
+    ended.unwrap_or_else(Some)
 }
 
 fn log_in(transaction: &mut Transaction<'_>, task: &Task) -> Result<Word, Word> {
@@ -108,12 +152,49 @@ fn log_in(transaction: &mut Transaction<'_>, task: &Task) -> Result<Word, Word> 
             "the account phase names another user than the one who authenticated".into(),
         ));
     }
-    let passed = identify(&task.user, user, task.rules.min_uid)?;
-    if task.rules.session {
-        transaction.open_session().map_err(denied(Phase::Session))?;
-        transaction.close_session().map_err(denied(Phase::Session))?;
-    }
-    Ok(passed)
+    identify(&task.user, user, task.rules.min_uid)
+}
+
+/// Opens the session when the gateway, which is told who `passed`, wants it, and closes it when that hangs up.
+fn hold_session(
+    transaction: &mut Transaction<'_>,
+    passed: &Word,
+    socket: &UnixStream,
+    begins: impl FnOnce(),
+) -> Result<Option<Word>, Word> {
+    let gone = |error: io::Error| Word::Failed(format!("the gateway is gone: {error}"));
+    channel::say(&mut &*socket, passed).and_then(|()| channel::receive(&mut &*socket)).map_err(gone)?;
+    begins();
+    hang_up_when_asked(socket)
+        .map_err(|error| Word::Failed(format!("signals cannot be waited for: {error}")))?;
+    transaction.open_session().map_err(|code| Word::Denied(Phase::Session, code))?;
+    // The gateway says nothing any more: what comes is the end.
+    let _ = channel::say(&mut &*socket, &Word::Opened).and_then(|()| channel::receive(&mut &*socket));
+    // PAM's modules say themselves what went wrong here, to the system's log: nobody else listens.
+    let _ = transaction.close_session();
+    Ok(None)
+}
+
+/// Hangs up when this process is asked to end, by `kill` or by `loginctl terminate-session`, which knows it as
+/// the session's leader: what follows is the same as when the gateway hangs up.
+///
+/// By handlers and not by a mask, which the programs that PAM starts would inherit.
+fn hang_up_when_asked(socket: &UnixStream) -> io::Result<()> {
+    let socket = socket.try_clone()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let entered = runtime.enter();
+    let (mut end, mut leave) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    drop(entered);
+    let wait = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = end.recv() => {}
+                _ = leave.recv() => {}
+            }
+        });
+        socket.shutdown(Shutdown::Both)
+    };
+    thread::Builder::new().name("requests".into()).spawn(wait).map(drop)
 }
 
 /// Tells PAM who is asking, as far as that is known.

@@ -25,7 +25,10 @@ use self::{
     service::Fault,
     worker::Worker,
 };
-use super::{Context, Module, OptionSpec, Options, places::Places};
+use super::{
+    Context, Module, OptionSpec, Options,
+    places::{Place, Places},
+};
 use crate::{
     Claim, Identity, Peer, Refusal, Secret, Username, Verifier,
     error::ConfigError,
@@ -99,9 +102,14 @@ impl Module for Pam {
          the gateway makes the same one for every refusal, and texts that need no answer go nowhere.\n\n\
          Accounts below min-uid are refused: root and those of the system get in with min-uid=0 only. The identity \
          is the account's name, uid and primary gid as the account database has them. A user whom PAM passes and \
-         the database does not know has a name and no numbers, so no daemon per user. session=yes has the session \
-         phase run too, which may refuse or make a home directory; the session is closed again at once, for what \
-         the client is let in to is no process of PAM's."
+         the database does not know has a name and no numbers, so no daemon per user.\n\n\
+         session=yes has PAM open a session too, which may refuse, make a home directory or mount it. The login's \
+         process is the one that is in it: it stays, with what the session's modules started, until the client \
+         has left or is turned away by a later module, closes the session, and is killed when that takes longer \
+         than timeout. It does so as well when the gateway dies or when somebody ends it, as `loginctl \
+         terminate-session` does; the client's connection ends with it then. Limits and variables that the session \
+         sets are that process's and not the daemon's. At most max-sessions are open for a socket; who comes then \
+         is refused as busy."
     }
 
     fn example(&self) -> &'static str {
@@ -120,8 +128,9 @@ impl Module for Pam {
 /// The configured service.
 struct Service {
     rules: Rules,
-    timeout: Duration,
     running: Arc<Places>,
+    /// Places apart from those: who has come in takes none from those who want to.
+    sessions: Arc<Places>,
 }
 
 impl Service {
@@ -141,6 +150,7 @@ impl Service {
             return Err(options.error("timeout", "a check must end", fix));
         }
         let most = options.number("max-concurrent", 32, 1..=CHECKS_AT_ONCE as u64)?;
+        let most_sessions = options.number("max-sessions", 1024, 1..=MOST_SESSIONS)?;
         let min_uid = options.number("min-uid", 1000, 0..=u64::from(u32::MAX))?;
         let rules = Rules {
             service,
@@ -148,9 +158,12 @@ impl Service {
             check_account: options.flag("check-account", true)?,
             session: options.flag("session", false)?,
             min_uid: u32::try_from(min_uid).unwrap_or(u32::MAX),
+            timeout,
         };
         check(&rules, options)?;
-        Ok(Self { rules, timeout, running: Arc::new(Places::new(most)) })
+        let running = Arc::new(Places::new("max-concurrent", most));
+        let sessions = Arc::new(Places::new("max-sessions", most_sessions));
+        Ok(Self { rules, running, sessions })
     }
 }
 
@@ -188,8 +201,9 @@ impl OpenExchange for Service {
             address: peer.address().map(|address| address.ip()),
             peer_uid: peer.credentials().map(|known| known.uid),
         });
-        let (timeout, running) = (self.timeout, Arc::clone(&self.running));
-        Ok(Box::new(Login { task, timeout, running, worker: None }))
+        let running = Arc::clone(&self.running);
+        let sessions = self.rules.session.then(|| Arc::clone(&self.sessions));
+        Ok(Box::new(Login { task, running, sessions, worker: None, opening: None }))
     }
 
     fn needs_cleartext(&self) -> bool {
@@ -201,9 +215,12 @@ impl OpenExchange for Service {
 struct Login {
     /// `None` for a client that names nobody.
     task: Option<Task>,
-    timeout: Duration,
     running: Arc<Places>,
+    /// `None` where there is to be no session.
+    sessions: Option<Arc<Places>>,
     worker: Option<Worker>,
+    /// Who passed, while the session is being opened, and its place.
+    opening: Option<(Identity, Place)>,
 }
 
 impl Exchange for Login {
@@ -211,14 +228,9 @@ impl Exchange for Login {
     /// and PAM's first question, which may depend on the user, shows nobody who exists.
     fn step(&mut self, answer: Option<Answer>) -> Verdict {
         let Some(answer) = answer else { return Verdict::Ask(Ask::Cleartext) };
-        match self.answered(answer.value.into_utf8()) {
-            Ok(Word::Question(text)) => Verdict::Ask(Ask::Worded(words(&text))),
-            Ok(word) => {
-                self.worker = None;
-                judge(word).map_or_else(Verdict::Refuse, |identity| Verdict::Pass(Some(identity)))
-            }
-            Err(refusal) => Verdict::Refuse(refusal),
-        }
+        self.answered(answer.value.into_utf8())
+            .and_then(|word| self.follow(word))
+            .unwrap_or_else(Verdict::Refuse)
     }
 }
 
@@ -232,12 +244,40 @@ impl Login {
                 .task
                 .take()
                 .ok_or_else(|| Refusal::new(Reason::UnknownUser, "the client names no user"))?;
-            self.worker = Some(Worker::start(&task, self.timeout, self.running.take()?)?);
+            self.worker = Some(Worker::start(&task, self.running.take()?)?);
         }
         match &mut self.worker {
             Some(worker) => worker.ask(&answer),
             None => Err(Refusal::module_failed("there is no worker")),
         }
+    }
+
+    /// What follows from the worker's word.
+    fn follow(&mut self, word: Word) -> Result<Verdict, Refusal> {
+        match word {
+            Word::Question(text) => Ok(Verdict::Ask(Ask::Worded(words(&text)))),
+            Word::Opened => self.opened(),
+            word => self.passed(judge(word)?),
+        }
+    }
+
+    /// The worker is done with, unless there is to be a session.
+    fn passed(&mut self, identity: Identity) -> Result<Verdict, Refusal> {
+        let (Some(sessions), Some(worker)) = (&self.sessions, &mut self.worker) else {
+            return Ok(Verdict::Pass(Some(identity)));
+        };
+        if self.opening.is_some() {
+            return Err(Refusal::module_failed(OUT_OF_TURN));
+        }
+        self.opening = Some((identity, sessions.take()?));
+        let word = worker.open_session()?;
+        self.follow(word)
+    }
+
+    fn opened(&mut self) -> Result<Verdict, Refusal> {
+        let ((identity, place), worker) =
+            self.opening.take().zip(self.worker.take()).ok_or_else(|| Refusal::module_failed(OUT_OF_TURN))?;
+        Ok(Verdict::PassWith(Some(identity), Arc::new(worker.keep(place)?)))
     }
 }
 
@@ -261,7 +301,7 @@ fn judge(word: Word) -> Result<Identity, Refusal> {
         Word::Denied(phase, code) => Err(denied(phase, code)),
         Word::Unfit(cause) => Err(Refusal::new(Reason::AccountDisabled, cause)),
         Word::Failed(cause) => Err(Refusal::module_failed(cause)),
-        Word::Question(_) => Err(Refusal::module_failed("the worker asks after its end")),
+        Word::Question(_) | Word::Opened => Err(Refusal::module_failed(OUT_OF_TURN)),
     }
 }
 
@@ -292,8 +332,13 @@ fn denied(phase: Phase, code: Code) -> Refusal {
     Refusal::new(reason, format!("PAM says {code} {phase}"))
 }
 
+const OUT_OF_TURN: &str = "the worker says what was not its turn to say";
+
 /// A login has ended by then in any gateway.
 const LONGEST: Duration = Duration::from_secs(600);
+
+/// Each is a process.
+const MOST_SESSIONS: u64 = 65_536;
 
 const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new("service", "NAME", "login", "the file of rules in /etc/pam.d"),
@@ -303,15 +348,21 @@ const OPTIONS: &[OptionSpec] = &[
         "yes",
         "refuse accounts that are expired or may not log in now",
     ),
-    OptionSpec::new("session", "yes|no", "no", "run the session phase too, opened and closed at login"),
+    OptionSpec::new("session", "yes|no", "no", "have a session of PAM open while the client is there"),
     OptionSpec::new("min-uid", "NUMBER", "1000", "the lowest user id that gets in; 0 lets root in"),
-    OptionSpec::new("timeout", "TIME", "30s", "how long PAM may work on one login"),
+    OptionSpec::new(
+        "timeout",
+        "TIME",
+        "30s",
+        "how long PAM may work on one login, and on closing its session",
+    ),
     OptionSpec::new(
         "max-concurrent",
         "NUMBER",
         "32",
         "how many may be asking PAM for this socket at one time",
     ),
+    OptionSpec::new("max-sessions", "NUMBER", "1024", "how many sessions may be open for this socket"),
     OptionSpec::new("confdir", "DIR", "", "where the file of rules is, if not in /etc/pam.d"),
 ];
 

@@ -1,6 +1,9 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, thread, time::Instant};
 
 use super::*;
+
+mod session;
+
 use crate::{
     modules::login::{self, chain, link, login_from},
     proto::peer::Credentials,
@@ -81,6 +84,15 @@ fn is_gone(pid: &str) -> bool {
     }
 }
 
+#[track_caller]
+fn eventually(mut is_true: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_true() {
+        assert!(start.elapsed() < Duration::from_secs(10), "it did not happen in time");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn s_071_who_knows_the_password_gets_in_and_nobody_else() {
     let rules = Rulebook::new(PASSES, KNOWS);
@@ -128,27 +140,6 @@ fn s_071_the_account_phase_counts_unless_it_is_switched_off() {
     // PAM refuses where a service has no rules for a phase at all.
     let rules = Rulebook::new("auth required SCRIPT\n", KNOWS);
     assert!(rules.login(&[], "nobody-at-all", "hunter2").end.is_err());
-}
-
-#[test]
-fn the_session_phase_runs_on_request_and_is_closed_before_the_client_is_in() {
-    // pam_exec has no credentials to give, and where no module has, PAM refuses a session.
-    let passes = format!("{PASSES}auth required pam_permit.so\n");
-    let log = "session required pam_exec.so quiet log=FOLDER/sessions /usr/bin/env\n";
-    let rules = Rulebook::new(&format!("{passes}{log}"), KNOWS);
-    assert!(rules.login(&[], "nobody-at-all", "hunter2").end.is_ok());
-    assert_eq!(rules.read("sessions"), "");
-    rules.login(&[("session", "yes")], "nobody-at-all", "hunter2").end.unwrap();
-    let types: Vec<String> = rules
-        .read("sessions")
-        .lines()
-        .filter(|line| line.starts_with("PAM_TYPE="))
-        .map(str::to_owned)
-        .collect();
-    assert_eq!(types, ["PAM_TYPE=open_session", "PAM_TYPE=close_session"]);
-    let rules = Rulebook::new(&format!("{passes}session required pam_deny.so\n"), KNOWS);
-    let refusal = rules.refusal(&[("session", "yes")], "nobody-at-all", "hunter2");
-    assert!(refusal.cause.contains("of the session"), "{}", refusal.cause);
 }
 
 #[test]
@@ -246,31 +237,29 @@ fn w22_more_than_the_allowed_number_are_refused_as_busy_until_a_place_is_free() 
 #[test]
 fn a_worker_whose_login_is_given_up_is_gone_and_so_is_its_place() {
     let rules = Rulebook::new(PASSES, "echo $PPID >$0.pid; sleep 600");
-    let places = Places::new(1);
-    let task = Task {
+    let places = Places::new("max-concurrent", 1);
+    let task = |timeout| Task {
         rules: Rules {
             service: "app".into(),
             directory: Some(rules.folder.path().to_owned()),
             check_account: true,
             session: false,
             min_uid: 0,
+            timeout,
         },
         user: "nobody-at-all".into(),
         address: None,
         peer_uid: None,
     };
-    let mut worker = Worker::start(&task, Duration::from_millis(500), places.take().unwrap()).unwrap();
+    let mut worker = Worker::start(&task(Duration::from_millis(500)), places.take().unwrap()).unwrap();
     assert!(places.take().is_err());
     assert!(worker.ask(&Secret::new("x")).is_err());
     assert!(is_gone(&rules.read("script.pid")));
+    eventually(|| places.take().is_ok());
     // Waits for its first answer, which never comes.
-    let waiting = Worker::start(&task, Duration::from_secs(60), places.take().unwrap()).unwrap();
+    let waiting = Worker::start(&task(Duration::from_secs(60)), places.take().unwrap()).unwrap();
     drop(waiting);
-    let start = Instant::now();
-    while places.take().is_err() {
-        assert!(start.elapsed() < Duration::from_secs(10));
-        thread::sleep(Duration::from_millis(5));
-    }
+    eventually(|| places.take().is_ok());
 }
 
 #[test]
@@ -329,6 +318,7 @@ fn a_workers_words_are_judged_once_more() {
     assert!(passed("al/ice", None).is_err());
     assert!(passed("alice", Some((u32::MAX, 0))).is_err());
     assert!(judge(Word::Question("again?".into())).is_err());
+    assert!(judge(Word::Opened).is_err());
     assert_eq!(words("Password: "), "Password");
     assert_eq!(words("One-time\ncode (\u{1b}[1m\"oath\") for `x':\t"), "One-time code ([1moath) for `x'");
 }

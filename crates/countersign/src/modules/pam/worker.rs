@@ -1,9 +1,12 @@
-//! The process that talks to PAM for one login, seen from the gateway: started, asked, gone in time.
+//! The process that talks to PAM for one login, seen from the gateway: started, asked, gone in time; or kept
+//! while the client is there, because its session is open.
 //!
 //! It is this program again (`docs/decisions/0010-pam-in-a-process-of-its-own.md`). Its standard input is
 //! a socket that nobody else holds, so whichever of the two ends first, the other notices.
 
 use std::{
+    fmt,
+    future::Future,
     io::{self, Read, Write},
     net::Shutdown,
     os::{
@@ -11,37 +14,51 @@ use std::{
         unix::{net::UnixStream, process::CommandExt, process::ExitStatusExt},
     },
     path::PathBuf,
+    pin::Pin,
     process::{Command, ExitStatus, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::watch;
+
 use super::channel::{self, Task, Word};
-use crate::{ConfigError, Refusal, Secret, modules::places::Place, sys::group::Group};
+use crate::{ConfigError, Refusal, Secret, modules::places::Place, proto::stay::Stay, sys::group::Group};
 
 /// A worker that has not said its last word. Dropped, it is killed with all that it started.
 pub(super) struct Worker {
     socket: UnixStream,
     /// Taken when the worker is finished.
     running: Option<Running>,
-    /// How long it may still work. The time in which the client is asked is not its own.
+    /// How long it may work on the login, and on closing a session.
+    limit: Duration,
+    /// How much of that is left for the login. The time in which the client is asked is not its own.
     left: Duration,
 }
 
 /// The process and the place it has among those of its link, until it is reaped.
 struct Running {
     group: Group,
-    _place: Place,
+    place: Place,
+    /// How long it may take to end when its socket is closed.
+    grace: Duration,
+}
+
+/// A worker whose session is open. Dropped, it closes the session, and is killed if that takes too long.
+pub(super) struct Session {
+    _worker: Worker,
+    /// Its sender is gone when the worker is.
+    ended: watch::Receiver<()>,
 }
 
 impl Worker {
-    /// Starts a worker on `task`, which it may work on for `limit`. It waits for the answer to its first
-    /// question, which [`Worker::ask`] gives.
+    /// Starts a worker on `task`. It waits for the answer to its first question, which [`Worker::ask`] gives.
     ///
     /// # Errors
     /// It cannot be started.
-    pub(super) fn start(task: &Task, limit: Duration, place: Place) -> Result<Self, Refusal> {
+    pub(super) fn start(task: &Task, place: Place) -> Result<Self, Refusal> {
         let failed = |error: io::Error| failed("the worker cannot be started", &error);
         let (socket, theirs) = UnixStream::pair().map_err(failed)?;
         let mut command = command().map_err(failed)?;
@@ -55,8 +72,9 @@ impl Worker {
         let group = Group::start(&mut command).map_err(failed)?;
         // The command holds their end of the socket, whose last holder must be the worker.
         drop(command);
-        let running = Some(Running { group, _place: place });
-        let mut worker = Self { socket, running, left: limit };
+        let running = Some(Running { group, place, grace: GRACE });
+        let limit = task.rules.timeout;
+        let mut worker = Self { socket, running, limit, left: limit };
         worker.in_time(|socket| channel::say(socket, task))?;
         Ok(worker)
     }
@@ -72,6 +90,41 @@ impl Worker {
         })
     }
 
+    /// Has the session opened of a login that passed. From here on the end of the socket closes it, which
+    /// takes its time.
+    ///
+    /// # Errors
+    /// As [`Worker::ask`].
+    pub(super) fn open_session(&mut self) -> Result<Word, Refusal> {
+        if let Some(running) = &mut self.running {
+            running.grace = self.limit + GRACE;
+        }
+        self.in_time(|socket| {
+            channel::send(socket, &[])?;
+            channel::hear(socket)
+        })
+    }
+
+    /// Keeps the worker for its open session, which has `place` instead of the login's.
+    ///
+    /// # Errors
+    /// There is no thread to be had that waits for its end.
+    pub(super) fn keep(mut self, place: Place) -> Result<Session, Refusal> {
+        let failed = |error: io::Error| failed("the session cannot be watched", &error);
+        let socket = self.socket.try_clone().map_err(failed)?;
+        let (told, ended) = watch::channel(());
+        let running = self.running.take().map(|running| Running { place, ..running });
+        let wait = move || {
+            // Either end may be the one that hangs up.
+            let mut end = [PollFd::new(&socket, PollFlags::empty())];
+            while let Ok(0) | Err(rustix::io::Errno::INTR) = poll(&mut end, None) {}
+            drop(told);
+            running.and_then(Running::end)
+        };
+        thread::Builder::new().name("session".into()).spawn(wait).map_err(failed)?;
+        Ok(Session { _worker: self, ended })
+    }
+
     /// Does something with the worker's socket while it has time left.
     fn in_time<T>(&mut self, exchange: impl FnOnce(&mut Timed<'_>) -> io::Result<T>) -> Result<T, Refusal> {
         let start = Instant::now();
@@ -80,28 +133,31 @@ impl Worker {
         done.map_err(|error| self.give_up(&error))
     }
 
-    /// What it means that the worker cannot be talked to. It is gone when this returns.
+    /// What it means that the worker cannot be talked to. One that is late is left behind, one that has
+    /// ended by itself is gone when this returns.
     fn give_up(&mut self, error: &io::Error) -> Refusal {
-        let _ = self.socket.shutdown(Shutdown::Both);
-        let ended = self.running.take().and_then(Running::end);
         match error.kind() {
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+                self.leave();
                 Refusal::module_failed("PAM did not decide in time")
             }
             io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                let _ = self.socket.shutdown(Shutdown::Both);
+                let ended = self.running.take().and_then(Running::end);
                 Refusal::module_failed(format!(
                     "the worker {}",
                     ended.map_or_else(|| "is gone".to_owned(), manner)
                 ))
             }
-            _ => failed("the worker cannot be understood", error),
+            _ => {
+                self.leave();
+                failed("the worker cannot be understood", error)
+            }
         }
     }
-}
 
-impl Drop for Worker {
-    /// Waiting for its end is for another thread: whoever drops a login may be in a hurry.
-    fn drop(&mut self) {
+    /// Hangs up. Waiting for its end is for another thread: whoever ends a login may be in a hurry.
+    fn leave(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Both);
         if let Some(running) = self.running.take() {
             // Where there is no thread to be had, what could not be given to it is dropped here.
@@ -110,12 +166,33 @@ impl Drop for Worker {
     }
 }
 
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Stay for Session {
+    fn over(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let mut ended = self.ended.clone();
+        Box::pin(async move { while ended.changed().await.is_ok() {} })
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
 impl Running {
     /// Waits for the end of a worker whose socket is closed. It kills itself then, and what it started,
     /// wherever that went; what cannot do even that is killed from here.
     fn end(mut self) -> Option<ExitStatus> {
-        self.group.ends_within(GRACE);
-        self.group.finish().ok()
+        self.group.ends_within(self.grace);
+        let ended = self.group.finish().ok();
+        drop(self.place);
+        ended
     }
 }
 

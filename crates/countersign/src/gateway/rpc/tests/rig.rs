@@ -359,7 +359,7 @@ pub(super) fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     pairs.iter().map(pair).collect()
 }
 
-async fn serve(listener: UnixListener, see: mpsc::Sender<Seen>) {
+pub(super) async fn serve(listener: UnixListener, see: mpsc::Sender<Seen>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
