@@ -215,7 +215,7 @@ impl Session {
             Ask::Own { mechanism, message } => self.pose_own(context, link, &[mechanism], message),
             Ask::AnyOf(mechanisms) => self.pose_own(context, link, &mechanisms, None),
             Ask::Token { mechanism, message } => {
-                self.in_private().and_then(|()| self.pose_own(context, link, &[mechanism], message))
+                self.in_private("the token itself").and_then(|()| self.pose_own(context, link, &[mechanism], message))
             }
         };
         match challenge {
@@ -224,12 +224,12 @@ impl Session {
         }
     }
 
-    /// S-33: decided before the client is asked anything, so that it never has to be trusted.
-    fn in_private(&self) -> Result<(), Refusal> {
+    /// S-33: decided before the client is asked for `what`, so that it never has to be trusted.
+    fn in_private(&self, what: &str) -> Result<(), Refusal> {
         if self.walk.peer().confidential {
             return Ok(());
         }
-        let cause = "the module needs the secret itself and the wire is not encrypted";
+        let cause = format!("the module needs {what} and the wire is not encrypted");
         Err(Refusal::new(Reason::NotConfidential, cause))
     }
 
@@ -244,7 +244,7 @@ impl Session {
     ) -> Result<Challenge, Refusal> {
         let none = |what| Refusal::new(Reason::NoCommonMechanism, what);
         if cleartext {
-            self.in_private()?;
+            self.in_private("the secret itself")?;
         }
         let mechanism = if cleartext {
             Some(Mechanism::Xor).filter(|xor| self.offer.lists(xor))
