@@ -167,7 +167,7 @@ impl Challenge {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Response {
-    /// The proof, at most 4 KiB (S-13).
+    /// The proof, at most 4 KiB, or a token of at most 16 KiB (S-13).
     pub value: Secret,
     /// The client's salt; empty if it sent none.
     pub client_salt: Vec<u8>,
@@ -177,18 +177,24 @@ impl Response {
     /// The longest proof in bytes that is looked at (S-13).
     pub const MAX_BYTES: usize = 4096;
 
+    /// The longest token in bytes that is looked at, where a token is what was asked for (S-13): those of
+    /// OAuth and of Kerberos tell the groups of their holder, and grow with them.
+    pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
     /// An answer.
     pub fn new(value: Secret, client_salt: Vec<u8>) -> Self {
         Self { value, client_salt }
     }
 
-    /// Judges whether this can be an answer to `challenge` at all: its size and the client's salt.
+    /// Judges whether this can be an answer to `challenge` at all: its size, of at most `longest` bytes, and the
+    /// client's salt.
     ///
     /// # Errors
     /// [`Reason::WrongSecret`] if it is empty or too long, [`Reason::BadClientSalt`] as S-30 has it.
-    pub(crate) fn check(&self, challenge: &Challenge) -> Result<(), Refusal> {
-        if self.value.is_empty() || self.value.expose().len() > Self::MAX_BYTES {
-            return Err(Refusal::new(Reason::WrongSecret, "the response is empty or longer than 4 KiB"));
+    pub(crate) fn check(&self, challenge: &Challenge, longest: usize) -> Result<(), Refusal> {
+        if self.value.is_empty() || self.value.expose().len() > longest {
+            let cause = format!("the response is empty or longer than {} KiB", longest / 1024);
+            return Err(Refusal::new(Reason::WrongSecret, cause));
         }
         match challenge.mechanism {
             Mechanism::Other(_) => Ok(()),

@@ -51,6 +51,16 @@ pub(super) enum Asker {
     Exchange(Box<dyn Exchange>, bool),
 }
 
+impl Asker {
+    /// How long an answer may be: tokens alone are longer than other proofs (S-13).
+    fn longest(&self, challenge: &Challenge) -> usize {
+        match (self, &challenge.mechanism) {
+            (Self::Exchange(_, true), Mechanism::Other(_)) => Response::MAX_TOKEN_BYTES,
+            _ => Response::MAX_BYTES,
+        }
+    }
+}
+
 type Actions = VecDeque<Action>;
 
 impl State {
@@ -84,7 +94,7 @@ impl State {
                 end(Refusal::new(Reason::Malformed, "a hello while none was due"), actions)
             }
             (Self::AwaitResponse { session, challenge, asker }, ClientMessage::Hello(hello)) => match session
-                .accept_response(*hello, &challenge)
+                .accept_response(*hello, &challenge, asker.longest(&challenge))
             {
                 Ok(response) => session.judge(context, now, Round { challenge, response }, asker, actions),
                 Err(refusal) => session.refuse(context, now, refusal),
@@ -191,7 +201,7 @@ impl Session {
         let challenge = Challenge::implied(self.walk.peer().channel_binding.as_deref()?);
         let sha512 = Some(Hash::Sha512);
         let is_offered = self.offer.strongest_hmac() == sha512 && self.offer.strongest_salt_hash() == sha512;
-        let is_usable = is_offered && response.check(&challenge).is_ok();
+        let is_usable = is_offered && response.check(&challenge, Response::MAX_BYTES).is_ok();
         self.challenged |= is_usable;
         is_usable.then_some(Round { challenge, response })
     }
@@ -214,9 +224,9 @@ impl Session {
             Ask::Worded(words) => self.pose(context, link, unmasked, Some(words)),
             Ask::Own { mechanism, message } => self.pose_own(context, link, &[mechanism], message),
             Ask::AnyOf(mechanisms) => self.pose_own(context, link, &mechanisms, None),
-            Ask::Token { mechanism, message } => {
-                self.in_private("the token itself").and_then(|()| self.pose_own(context, link, &[mechanism], message))
-            }
+            Ask::Token { mechanism, message } => self
+                .in_private("the token itself")
+                .and_then(|()| self.pose_own(context, link, &[mechanism], message)),
         };
         match challenge {
             Ok(challenge) => self.send(challenge, Asker::Exchange(exchange, unmasked), actions),
@@ -287,12 +297,17 @@ impl Session {
     }
 
     /// The response of a hello that answers `challenge`, if that hello is the session's (S-16).
-    fn accept_response(&self, hello: Hello, challenge: &Challenge) -> Result<Response, Refusal> {
+    fn accept_response(
+        &self,
+        hello: Hello,
+        challenge: &Challenge,
+        longest: usize,
+    ) -> Result<Response, Refusal> {
         self.check_unchanged(&hello)?;
         let Some(response) = hello.response else {
             return Err(Refusal::new(Reason::NoResponse, "a hello without a response to the challenge"));
         };
-        response.check(challenge)?;
+        response.check(challenge, longest)?;
         Ok(response)
     }
 

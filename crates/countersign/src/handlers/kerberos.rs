@@ -249,8 +249,8 @@ impl Exchange for Rounds {
         match self.call(initiator, None).map_err(|error| no_ticket(&self.service, &error))? {
             (initiator, Step::Send(token)) => {
                 let token = Secret::new(self.encoded(token));
-                if token.expose().len() > Response::MAX_BYTES {
-                    let cause = "the ticket is longer than the 4 KiB that a server reads";
+                if token.expose().len() > Response::MAX_TOKEN_BYTES {
+                    let cause = "the ticket is longer than the 16 KiB that a server reads";
                     return Err(Failure::unusable(cause, "log in by a password here"));
                 }
                 if !question.countersign {

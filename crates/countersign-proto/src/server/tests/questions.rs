@@ -95,6 +95,32 @@ fn s_033_tokens_are_not_asked_for_on_a_wire_that_others_can_read() {
 }
 
 #[test]
+fn s_013_a_token_may_be_longer_than_any_other_answer() {
+    let ends = |link: Link, length: usize, masked: bool| {
+        let mut offer = offer();
+        offer.mechanisms.push("token".to_owned());
+        let hello = || Hello::new(Claim::named("alice").unwrap(), offer.clone());
+        let mut server = Server::new(vec![link], unix());
+        server.send(hello());
+        let (challenge, text) = (server.challenge(), "t".repeat(length));
+        let response = match masked {
+            true => answer(&challenge, &text),
+            false => Response::new(Secret::new(text), Vec::new()),
+        };
+        server.send(hello().with_response(Some(response)));
+        server.end()
+    };
+    let token = || Link::new("token", Verifier::Exchange(Box::new(Token)));
+    let secret = |length| cleartext("t".repeat(length).leak());
+    for masked in [true, false] {
+        assert_eq!(ends(token(), 16 * 1024, masked), End::Accepted(None));
+        assert_eq!(ends(token(), 16 * 1024 + 1, masked), End::Refused(Reason::WrongSecret));
+    }
+    assert_eq!(ends(secret(4096), 4096, true), alice());
+    assert_eq!(ends(secret(4097), 4097, true), End::Refused(Reason::WrongSecret));
+}
+
+#[test]
 fn s_029_weak_digests_and_none_get_no_challenge() {
     for weak in [&["xor"][..], &["des"], &["hmac"], &["hmac+md5", "hmac+sha1"], &[]] {
         let names: Vec<String> = weak.iter().map(|&n| n.to_owned()).collect();

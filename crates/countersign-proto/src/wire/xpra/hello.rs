@@ -21,7 +21,8 @@ pub struct Hello {
     pub salt_digests: Vec<String>,
     /// It insists on a challenge, even on a socket that asks for nothing.
     pub expects_challenge: bool,
-    /// The answer to the last challenge; proof and salt of at most 4 KiB each.
+    /// The answer to the last challenge; a proof of at most 16 KiB, which is judged again by what was asked,
+    /// and a salt of at most 4 KiB.
     pub response: Option<Response>,
     /// The answer to the question that need not be asked (`docs/protocol/xpra.md`, initial response).
     pub initial_response: Option<Response>,
@@ -63,8 +64,8 @@ impl Hello {
             return Err(WireError::Field("hello", Fault::Type));
         };
         let mut caps = Caps::read("hello", Some(dict))?;
-        let response = take_response(&mut caps, ANSWER)?;
-        let initial_response = take_response(&mut caps, INITIAL)?;
+        let response = take_response(&mut caps, ANSWER, Response::MAX_TOKEN_BYTES)?;
+        let initial_response = take_response(&mut caps, INITIAL, Response::MAX_BYTES)?;
         let first_words = caps.take_bytes(WORDS, FIRST_WORDS)?.unwrap_or_default();
         let expects_challenge = caps.flag("challenge")?;
         caps.drop_named(is_withheld);
@@ -196,8 +197,12 @@ impl ClientHello {
     }
 }
 
-fn take_response(caps: &mut Caps, [value, salt]: [&'static str; 2]) -> Result<Option<Response>, WireError> {
-    let value = caps.take_bytes(value, Response::MAX_BYTES)?.map(Secret::new);
+fn take_response(
+    caps: &mut Caps,
+    [value, salt]: [&'static str; 2],
+    longest: usize,
+) -> Result<Option<Response>, WireError> {
+    let value = caps.take_bytes(value, longest)?.map(Secret::new);
     let salt = caps.take_bytes(salt, Response::MAX_BYTES)?;
     Ok(value.map(|value| Response::new(value, salt.unwrap_or_default())))
 }

@@ -262,8 +262,8 @@ struct Refused {
 /// A copy of a token that a server can read.
 fn fitting(token: &Hidden) -> Result<Secret, Failure> {
     let token = token.0.expose();
-    if token.is_empty() || token.len() > Response::MAX_BYTES {
-        let cause = "the issuer's token is empty, or longer than the 4 KiB that a server reads";
+    if token.is_empty() || token.len() > Response::MAX_TOKEN_BYTES {
+        let cause = "the issuer's token is empty, or longer than the 16 KiB that a server reads";
         return Err(Failure::unusable(cause, "have the issuer put less into it"));
     }
     Ok(Secret::new(token))

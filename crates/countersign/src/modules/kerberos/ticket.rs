@@ -92,7 +92,7 @@ impl Module for Gss {
          is taken, while nobody can take the binding off one that has it; required refuses such clients wherever \
          there is TLS. It needs MIT Kerberos 1.19 here; before, a token without a binding is refused on TLS 1.3 \
          whatever is written.\n\n\
-         A token of more than 4 KiB is refused: tickets of Active Directory for members of very many groups are \
+         A token of more than 16 KiB is refused: tickets of Active Directory for members of very many groups are \
          larger. Needs libgssapi_krb5.so.2 and libkrb5.so.3 (Debian: libgssapi-krb5-2, libkrb5-3)."
     }
 

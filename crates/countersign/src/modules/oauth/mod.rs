@@ -60,8 +60,8 @@ impl Module for OAuth {
 
     fn manual(&self) -> &'static str {
         "A client that has the handler oauth is asked for a token; one that sends the capability oauth.token in its \
-         hello, as Xpra has it, is not asked. Either happens on a wire that others cannot read, a token has at most 4 \
-         KiB, and none reaches the daemon behind.\n\n\
+         hello, as Xpra has it, is not asked. Either happens on a wire that others cannot read. A token that is asked \
+         for has at most 16 KiB, one in a hello 4, and none reaches the daemon behind.\n\n\
          With issuer=URL a token is a JWT (RFC 9068, or an ID token) signed by a key of that issuer with RSA, ECDSA \
          or Ed25519; its algorithm never decides what kind of key it is checked with. Its issuer has to be that URL, \
          letter for letter (for Keycloak https://HOST/realms/REALM); one of its audiences one of audience=; its time \
@@ -192,7 +192,10 @@ impl Judge {
         let deadline = Instant::now() + self.timeout;
         let bytes = token.expose();
         // RFC 6750 section 2.1: visible characters, and not many kinds of them.
-        if bytes.is_empty() || bytes.len() > Response::MAX_BYTES || !bytes.iter().all(u8::is_ascii_graphic) {
+        if bytes.is_empty()
+            || bytes.len() > Response::MAX_TOKEN_BYTES
+            || !bytes.iter().all(u8::is_ascii_graphic)
+        {
             return Err(wrong("what came is no token"));
         }
         let claims = match &self.authority {
