@@ -52,6 +52,11 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/lib/python3/dist-packages/PIL/Image.py", "python3-pil"),
     ("Xvfb", "xvfb"),
     ("xauth", "xauth"),
+    // Other versions of it are built from their sources (`xpra.rs`).
+    ("pip3", "python3-pip"),
+    ("/usr/lib/python3/dist-packages/setuptools/__init__.py", "python3-setuptools"),
+    ("python3-config", "python3-dev"),
+    ("/usr/include/lz4.h", "liblz4-dev"),
     ("postgres", "postgresql"),
     ("psql", "postgresql-client"),
     ("mariadbd", "mariadb-server"),

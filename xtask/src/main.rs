@@ -7,6 +7,7 @@ mod deps;
 mod fuzz;
 mod step;
 mod suite;
+mod xpra;
 
 use std::{
     env,
@@ -54,6 +55,11 @@ const COMMANDS: &[Command] = &[
         name: "deps",
         summary: "install the programs that the tests run against, if missing",
         run: |_| deps::install(),
+    },
+    Command {
+        name: "xpra",
+        summary: "versions of Xpra that Debian does not have, built for the tests, if missing",
+        run: |_| xpra::build(),
     },
     Command { name: "fmt", summary: "the formatting, as `cargo fmt` leaves it", run: |_| fmt() },
     Command { name: "clippy", summary: "the lints, warnings denied", run: |_| clippy() },
@@ -106,6 +112,7 @@ fn at_the_root() -> Result<(), Failed> {
 fn test(_: &[&str]) -> Result<(), Failed> {
     let started = Instant::now();
     deps::install()?;
+    xpra::build()?;
     fmt()?;
     clippy()?;
     doc()?;
