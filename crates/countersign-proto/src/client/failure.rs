@@ -62,11 +62,16 @@ impl Failure {
 
     /// What a server's last words mean.
     ///
-    /// Xpra's servers and ours say `authentication failed` for a wrong credential; the other texts
-    /// are those of [`crate::Refusal::public`] (`docs/protocol/xpra.md`, the ends).
+    /// Xpra's servers and ours say `authentication failed` for a wrong credential, and Xpra's up to 5.x name the
+    /// module before it where nothing is asked: `exec authentication failed`. The other texts are those of
+    /// [`crate::Refusal::public`] (`docs/protocol/xpra.md`, the ends).
     pub(super) fn of_disconnect(words: &[String]) -> Self {
         let says = |text: &str| words.iter().any(|word| word == text);
-        let failure = if says("authentication failed") {
+        let refused = |word: &String| {
+            let module = word.strip_suffix("authentication failed");
+            module.is_some_and(|module| module.is_empty() || module.ends_with(' '))
+        };
+        let failure = if words.iter().any(refused) {
             Self::new(FailureKind::Refused, "the server refused the login")
                 .with_fix("check the user name and the password")
         } else if says("session busy") {
@@ -123,10 +128,14 @@ mod tests {
             Failure::of_disconnect(&words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>()).kind
         };
         assert_eq!(kind(&["connection error", "authentication failed"]), FailureKind::Refused);
+        // As 3.1.3 and 4.4.6 say it.
+        assert_eq!(kind(&["peercred authentication failed"]), FailureKind::Refused);
         assert_eq!(kind(&["session busy"]), FailureKind::Busy);
         assert_eq!(kind(&["this login needs an encrypted connection"]), FailureKind::Forbidden);
         assert_eq!(kind(&["no acceptable digest is offered"]), FailureKind::Forbidden);
-        for other in [&["login timeout"][..], &["authentication failed, or so"], &[]] {
+        for other in
+            [&["login timeout"][..], &["authentication failed, or so"], &["unauthentication failed"], &[]]
+        {
             assert_eq!(kind(other), FailureKind::Ended, "{other:?}");
         }
     }
