@@ -15,7 +15,7 @@ use crate::{
         error::Reason,
         server::{Action, ClientMessage, Conversation},
         wire::xpra::{
-            Caps, Challenge, Decoder, Disconnect, Encoder, Hello, Limits, Packet, ServerHello, Value,
+            Caps, Challenge, Decoder, Disconnect, Encoder, Hello, Kind, Limits, Packet, ServerHello, Value,
             WireError, plain_text,
         },
     },
@@ -182,6 +182,10 @@ impl Login<'_> {
     /// What a packet says, for the conversation; the one request that is answered without a login
     /// is answered here (S-14, W45).
     async fn message(&mut self, packet: Packet) -> Option<ClientMessage> {
+        // A client that has no answer says goodbye: it has done nothing wrong.
+        if packet.kind == Kind::Disconnect {
+            return Some(ClientMessage::Closed);
+        }
         let mut hello = match Hello::read(packet) {
             Ok(hello) => hello,
             Err(error) => return Some(malformed(&error)),

@@ -94,6 +94,21 @@ async fn a_hello_is_challenged_and_answered_in_its_own_encoder() {
     }
 }
 
+/// As Xpra's clients leave that find no password for a challenge, before they close the connection.
+#[tokio::test]
+async fn a_client_that_says_goodbye_has_left_and_has_not_misbehaved() {
+    for packets in [1, 2] {
+        let (mut client, server) = meet(acceptor(&["allow"]));
+        if packets == 2 {
+            client.write_all(&hello().packet(Encoder::Rencode).encode().unwrap()).await.unwrap();
+            assert_eq!(read_packet(&mut client).await.kind, Kind::Challenge);
+        }
+        let goodbye = Disconnect::new("authentication required").packet(Encoder::Rencode);
+        client.write_all(&goodbye.encode().unwrap()).await.unwrap();
+        assert_eq!(server.await.unwrap().unwrap_err().refusal.reason, Reason::PeerLeft, "{packets}");
+    }
+}
+
 #[tokio::test]
 async fn a_refusal_is_a_disconnect_in_the_clients_encoder_after_the_pause() {
     let (mut client, server) = meet(acceptor(&["fail"]));
