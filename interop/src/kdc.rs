@@ -145,14 +145,29 @@ impl Kdc {
 
     /// Gives a command the realm, its keytab, and a replay cache that no other test has.
     pub fn reach(&self, command: &mut Command) {
-        self.reach_by(&self.place.text("krb5.conf"), command);
+        self.reach_by(&self.own_configuration(), command);
     }
 
     /// The same, by another `krb5.conf`.
     pub fn reach_by(&self, configuration: &str, command: &mut Command) {
-        command.env("KRB5_CONFIG", configuration).env("KRB5_KDC_PROFILE", self.place.path("kdc.conf"));
-        command.env("KRB5RCACHEDIR", self.place.path("")).env_remove("KRB5_KTNAME").env_remove("KRB5CCNAME");
-        command.env("PATH", PATH);
+        command.envs(self.environment(configuration)).env_remove("KRB5_KTNAME").env_remove("KRB5CCNAME");
+    }
+
+    /// The environment of a service in the realm.
+    #[must_use]
+    pub fn environment(&self, configuration: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("KRB5_CONFIG", configuration.to_owned()),
+            ("KRB5_KDC_PROFILE", self.place.text("kdc.conf")),
+            ("KRB5RCACHEDIR", self.place.text("")),
+            ("PATH", PATH.to_owned()),
+        ]
+    }
+
+    /// The `krb5.conf` of a machine in the realm.
+    #[must_use]
+    pub fn own_configuration(&self) -> String {
+        self.place.text("krb5.conf")
     }
 
     fn tool(&self, name: &str) -> Command {
@@ -212,7 +227,13 @@ impl Tickets {
 
     /// Gives a command these tickets.
     pub fn carry(&self, command: &mut Command) {
-        command.env("KRB5CCNAME", &self.cache).env("KRB5_CONFIG", &self.configuration);
+        command.envs(self.environment());
+    }
+
+    /// The environment of somebody who has these tickets.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![("KRB5CCNAME", self.cache.clone()), ("KRB5_CONFIG", self.configuration.clone())]
     }
 
     /// A token for a service, `NAME/HOST`, made by another program than ours: Python's GSSAPI, as Xpra has it.

@@ -12,6 +12,7 @@ pub mod dialogue;
 pub mod doors;
 pub mod fido;
 pub mod gateway;
+pub mod grid;
 pub mod grpc;
 pub mod issuer;
 pub mod kdc;

@@ -58,6 +58,8 @@ pub struct Attempt {
     pub user: &'static str,
     /// Password files, one per challenge; none: nothing to answer with.
     pub files: Vec<String>,
+    /// More environment of the client, for what is not in a file.
+    pub environment: Vec<(&'static str, String)>,
     /// What must come of it.
     pub outcome: Outcome,
 }
@@ -139,6 +141,18 @@ pub fn file(place: &Place) -> Case {
     }
 }
 
+/// `password`: the same in the configuration.
+#[must_use]
+pub fn password(place: &Place) -> Case {
+    // In Xpra's syntax a value holds no comma, and ours is quoted.
+    Case {
+        name: "password",
+        xpra: vec![format!("password:value={RIGHT}")],
+        ours: vec![format!("password(value=\"{RIGHT}\")")],
+        ..file(place)
+    }
+}
+
 /// `env`: the password of a variable.
 #[must_use]
 pub fn env(place: &Place) -> Case {
@@ -189,7 +203,7 @@ pub fn chain(place: &Place) -> Case {
     let (right, wrong) = (place.file("right", RIGHT), place.file("wrong", WRONG));
     let attempt = |user, files: &[&String], outcome| {
         let files = files.iter().map(|file| (*file).clone()).collect();
-        Attempt { user, files, outcome }
+        Attempt { user, files, environment: Vec::new(), outcome }
     };
     Case {
         name: "file, then multifile",
@@ -275,7 +289,7 @@ pub fn sqlite_then_hosts(place: &Place) -> Case {
 /// A module that asks nothing: the same comes of a client with a password and of one without.
 fn unasked(place: &Place, name: &'static str, [xpra, ours]: [&str; 2], outcome: Outcome) -> Case {
     let password = place.file("whatever", WRONG);
-    let attempt = |files| Attempt { user: "alice", files, outcome };
+    let attempt = |files| Attempt { user: "alice", files, environment: Vec::new(), outcome };
     Case {
         name,
         xpra: vec![xpra.to_owned()],
@@ -308,10 +322,20 @@ fn database(place: &Place) -> String {
 /// one; left by a client that has none.
 fn attempts(place: &Place, known: &[&'static str], unknown: &[&'static str]) -> Vec<Attempt> {
     let (right, wrong) = (place.file("right", RIGHT), place.file("wrong", WRONG));
-    let with = |user, file: &String, outcome| Attempt { user, files: vec![file.clone()], outcome };
+    let with = |user, file: &String, outcome| Attempt {
+        user,
+        files: vec![file.clone()],
+        environment: Vec::new(),
+        outcome,
+    };
     let mut attempts: Vec<_> = known.iter().map(|user| with(*user, &right, Outcome::In)).collect();
     attempts.push(with(known[0], &wrong, Outcome::Refused));
-    attempts.push(Attempt { user: known[0], files: Vec::new(), outcome: Outcome::NothingToSay });
+    attempts.push(Attempt {
+        user: known[0],
+        files: Vec::new(),
+        environment: Vec::new(),
+        outcome: Outcome::NothingToSay,
+    });
     attempts.extend(unknown.iter().map(|user| with(*user, &right, Outcome::Refused)));
     attempts
 }

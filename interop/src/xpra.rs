@@ -2,7 +2,7 @@
 //!
 //! Only `info` and `attach` prove a login: `version` and some other requests are answered before it.
 
-use std::{fs, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use crate::{
     Place,
@@ -20,6 +20,8 @@ pub mod exit {
     pub const CONNECTION_FAILED: i32 = 7;
     /// A password was configured and never asked for.
     pub const NO_AUTHENTICATION: i32 = 11;
+    /// The login was refused, from 4.x on.
+    pub const AUTHENTICATION_FAILED: i32 = 28;
 }
 
 /// An X server without a screen, on a display number of its own choice.
@@ -163,9 +165,11 @@ pub fn expect_answer_of(session: &Session, finished: Finished) {
 }
 
 /// Keeps a program away from the files, displays and secrets of whoever runs the tests.
-fn at_home(command: &mut Command, home: &Place) {
+pub(crate) fn at_home(command: &mut Command, home: &Place) {
     let runtime = home.path("runtime");
     fs::create_dir_all(&runtime).expect("a folder in the test's own place");
+    // Newer servers refuse one that others can read.
+    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700)).expect("permissions of an own folder");
     command.env("HOME", home.path("")).env("XDG_RUNTIME_DIR", runtime).env("LC_ALL", "C.UTF-8");
     for name in [
         "DISPLAY",

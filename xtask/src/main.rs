@@ -10,13 +10,13 @@ mod suite;
 mod xpra;
 
 use std::{
-    env,
+    env, fs,
     path::Path,
-    process::ExitCode,
+    process::{ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
-use step::{Failed, cargo, run};
+use step::{Failed, cargo, run, timed};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).collect();
@@ -87,7 +87,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "generate",
-        summary: "the generated pages (manual, table of modules) written anew",
+        summary: "the generated pages (manual, table of modules, grid of programs) written anew",
         run: |_| generate(),
     },
 ];
@@ -168,7 +168,14 @@ fn generate() -> Result<(), Failed> {
         let arguments = ["run", "--quiet", "--package", "countersign-cli", "--", "generate"];
         run(&format!("generated pages: {}", page[1]), cargo(arguments).args(page))?;
     }
-    Ok(())
+    timed("generated pages: docs/interop.md", || {
+        let mut command = cargo(["run", "--quiet", "--package", "countersign-interop"]);
+        let output = command.stderr(Stdio::inherit()).output()?;
+        if !output.status.success() {
+            return Err(Failed("docs/interop.md cannot be drawn".to_owned()));
+        }
+        Ok(fs::write("docs/interop.md", output.stdout)?)
+    })
 }
 
 fn minutes(time: Duration) -> String {
