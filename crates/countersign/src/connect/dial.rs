@@ -73,12 +73,19 @@ impl<'a> Dial<'a> {
     pub(super) async fn reach(&self) -> Result<Reached, ConnectError> {
         let reached = if self.uri.tls { self.reach_tls().await? } else { self.reach_plain().await? };
         let Some(path) = &self.uri.websocket else { return Ok(reached) };
-        let upgraded = transport::upgrade_to_websocket(reached.stream, &self.uri.address, path).await;
-        let stream = upgraded.map_err(|why| {
-            ConnectError::new(Cause::Unreachable, self.uri.to_string(), why)
-                .with_fix("check the address and its path, and that the server takes WebSocket there")
-        })?;
-        Ok(Reached { stream, ..reached })
+        let has_own = self.showed_own(&reached);
+        match transport::upgrade_to_websocket(reached.stream, &self.uri.address, path).await {
+            Ok(stream) => Ok(Reached { stream, ..reached }),
+            // It may not want our certificate, which it says only now.
+            Err(_) if has_own => Box::pin(Dial { shows: None, ..*self }.reach()).await,
+            Err(why) => Err(ConnectError::new(Cause::Unreachable, self.uri.to_string(), why)
+                .with_fix("check the address and its path, and that the server takes WebSocket there")),
+        }
+    }
+
+    /// Whether the server saw the certificate that we made ourselves.
+    pub(super) fn showed_own(&self, reached: &Reached) -> bool {
+        reached.shown.is_some() && matches!(self.shows, Some(Shows::Own(_)))
     }
 
     async fn reach_plain(&self) -> Result<Reached, ConnectError> {

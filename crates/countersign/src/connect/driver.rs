@@ -283,6 +283,9 @@ impl Connector {
                         None => Err(error),
                     };
                 }
+                Err(Unfinished::Unreadable(said)) if said.is_empty() && self.dial().showed_own(&reached) => {
+                    return Box::pin(self.showing_nothing().connect_saying(saying)).await;
+                }
                 Err(Unfinished::Unreadable(said)) => {
                     tracing::debug!(encoder = encoder.name(), "the server does not read this encoder");
                     last_words = said;
@@ -314,6 +317,13 @@ impl Connector {
             ));
         }
         Ok(())
+    }
+
+    /// The same for a server that hung up when it saw our own certificate. Xpra's from 6.x on ask for one, need none,
+    /// and take none that no authority vouches for. A certificate that somebody chose is shown or nothing is.
+    fn showing_nothing(&self) -> Self {
+        tracing::debug!(server = %self.uri, "the server does not want our certificate");
+        Self { shows: None, ..self.clone() }
     }
 
     /// The next certificate, where a server that refused the present one may know that.
