@@ -28,6 +28,7 @@ pub mod rpc;
 pub mod sasl;
 pub mod slapd;
 pub mod ssh;
+pub mod sshd;
 pub mod timing;
 pub mod wire;
 pub mod xpra;

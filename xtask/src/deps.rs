@@ -74,6 +74,7 @@ const NEEDED: &[(&str, &str)] = &[
     // The tests call its library.
     ("gsasl", "gsasl"),
     ("ssh-keygen", "openssh-client"),
+    ("/usr/sbin/sshd", "openssh-server"),
     ("/usr/lib/python3/dist-packages/grpc/__init__.py", "python3-grpcio"),
     ("/usr/lib/python3/dist-packages/google/protobuf/__init__.py", "python3-protobuf"),
     ("/usr/lib/python3/dist-packages/fido2/__init__.py", "python3-fido2"),

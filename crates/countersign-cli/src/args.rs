@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    audit, authenticate, connect, generate, identity, info, keys, modules, report::Report, serve, settings,
-    trust, tryout, users,
+    audit, authenticate, connect, generate, identity, info, keys, modules, relay, report::Report, serve,
+    settings, trust, tryout, users,
 };
 
 /// Authentication in front of any daemon.
@@ -42,6 +42,8 @@ enum Command {
     Modules(modules::ModulesArgs),
     Audit(audit::AuditArgs),
     Try(tryout::TryArgs),
+    #[command(name = "_relay", hide = true)]
+    Relay(relay::RelayArgs),
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
 }
@@ -64,6 +66,7 @@ impl Args {
             Command::Modules(args) => modules::run(args),
             Command::Audit(args) => audit::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Try(args) => tryout::run(&args),
+            Command::Relay(args) => relay::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         }
     }

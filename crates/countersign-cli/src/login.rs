@@ -22,8 +22,8 @@ use crate::{
 /// Where to log in, as whom, and with what.
 #[derive(Debug, Args)]
 pub(crate) struct LoginArgs {
-    /// The server: tcp://USER@HOST:PORT, tls://USER@HOST:PORT, unix:PATH, tls+unix:PATH or
-    /// unix:@NAME.
+    /// The server: tcp://USER@HOST:PORT, tls://USER@HOST:PORT, unix:PATH, tls+unix:PATH,
+    /// unix:@NAME or ssh://USER@HOST/PATH.
     #[arg(value_name = "ADDRESS", env = "COUNTERSIGN_SERVER_ADDRESS", hide_env_values = true)]
     address: Private,
     /// Log in as NAME, whatever the address says. Else the address, XPRA_USERNAME, or your login name.

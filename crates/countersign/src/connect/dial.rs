@@ -11,6 +11,7 @@ use super::{
     identity::{Shows, WhenAsked},
     known_servers::{KnownServers, PREFIX},
     person::{FirstContact, Person},
+    ssh::Program,
     uri::Uri,
 };
 use crate::{
@@ -51,6 +52,8 @@ pub(super) struct Reached {
     pub(super) protocol: Option<Vec<u8>>,
     /// The `tls-exporter` channel binding, with TLS 1.3.
     pub(super) channel_binding: Option<Arc<[u8]>>,
+    /// The `ssh` that carries the stream.
+    pub(super) program: Option<Program>,
 }
 
 /// What is needed to reach servers.
@@ -71,6 +74,9 @@ impl<'a> Dial<'a> {
 
     /// Connects, and shakes hands where the address asks for TLS or WebSocket.
     pub(super) async fn reach(&self) -> Result<Reached, ConnectError> {
+        if let Some(wanted) = &self.uri.ssh {
+            return self.reach_by_ssh(wanted).await;
+        }
         let reached = if self.uri.tls { self.reach_tls().await? } else { self.reach_plain().await? };
         let Some(path) = &self.uri.websocket else { return Ok(reached) };
         let has_own = self.showed_own(&reached);
@@ -101,6 +107,7 @@ impl<'a> Dial<'a> {
             shown: None,
             protocol: None,
             channel_binding: None,
+            program: None,
         })
     }
 
@@ -275,6 +282,7 @@ impl Reached {
             shown,
             protocol: connected.protocol().map(<[u8]>::to_vec),
             channel_binding: connected.channel_binding().cloned(),
+            program: None,
             stream: connected.into_stream_of_judged_server(),
         }
     }

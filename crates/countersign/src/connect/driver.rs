@@ -92,6 +92,8 @@ pub struct ServerFacts {
     pub fingerprint: Option<Fingerprint>,
     /// TLS version and cipher, with TLS.
     pub tls: Option<TlsFacts>,
+    /// Whether the system's `ssh` carries the bytes, and answers for the machine.
+    pub ssh: bool,
     /// SHA-256 of the certificate that it asked us for and was shown.
     pub shown: Option<Fingerprint>,
     /// The version of countersign it runs, by its own word; `None` for Xpra's servers.
@@ -287,6 +289,9 @@ impl Connector {
                     return Box::pin(self.showing_nothing().connect_saying(saying)).await;
                 }
                 Err(Unfinished::Unreadable(said)) => {
+                    if let Some(error) = without(reached, &self.uri).await {
+                        return Err(error);
+                    }
                     tracing::debug!(encoder = encoder.name(), "the server does not read this encoder");
                     last_words = said;
                 }
@@ -303,7 +308,8 @@ impl Connector {
                  XPRA_PASSWORD or the prompt",
             );
         }
-        let open = matches!(self.uri.address, crate::transport::Address::Tcp { .. }) && !self.uri.tls;
+        let is_tcp = matches!(self.uri.address, crate::transport::Address::Tcp { .. });
+        let open = is_tcp && !self.uri.tls && self.uri.ssh.is_none();
         if open && self.require_encryption {
             let why = "the connection would not be encrypted, and that is required";
             return Err(ConnectError::new(Cause::Unverified, self.uri.to_string(), why)
@@ -380,7 +386,10 @@ impl Connector {
     }
 
     fn connected(&self, reached: Reached, welcomed: Welcomed, encoder: Encoder) -> Connected {
-        let Reached { mut stream, confidential, verified, fingerprint, tls, shown, .. } = reached;
+        let Reached { mut stream, confidential, verified, fingerprint, tls, shown, program, .. } = reached;
+        if let Some(program) = program {
+            program.let_go();
+        }
         let Welcomed { hello, answered, packet, rest, .. } = welcomed;
         let says = |name| hello.caps().find(name);
         let countersign = says(COUNTERSIGN).and_then(|version| version.to_text()).map(|text| quotable(&text));
@@ -395,6 +404,7 @@ impl Connector {
             confidential,
             fingerprint,
             tls,
+            ssh: self.uri.ssh.is_some(),
             shown,
             countersign,
             is_stream,
@@ -413,6 +423,13 @@ impl fmt::Debug for Connector {
             .field("username", &self.username)
             .finish_non_exhaustive()
     }
+}
+
+/// Why the program that carried a stream is to blame for its end.
+async fn without(reached: Reached, uri: &Uri) -> Option<ConnectError> {
+    let Reached { stream, program, .. } = reached;
+    drop(stream);
+    program?.blame(uri).await
 }
 
 /// A server that understood no encoder.

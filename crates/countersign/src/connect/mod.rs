@@ -11,6 +11,7 @@
 //! | `silent` | nothing of the kind, where the server is told nothing |
 //! | `succession` | the next certificate, while the present one still counts |
 //! | `rpc` | [`Calls`]: having a certificate accepted, and what lets others in |
+//! | `ssh` | a stream that the system's `ssh` carries: [`Wanted`], [`relay_for_ssh`] |
 //! | `relay` | [`pass`], [`relay()`] and [`Door`]: what follows a login |
 //! | `info` | what a server says, as lines or JSON |
 //! | `person` | who is told and asked |
@@ -28,6 +29,7 @@ mod person;
 mod relay;
 mod rpc;
 mod silent;
+mod ssh;
 mod succession;
 #[cfg(test)]
 mod tests;
@@ -41,4 +43,5 @@ pub use known_servers::KnownServers;
 pub use person::{FirstContact, Nobody, Person};
 pub use relay::{Door, pass, relay};
 pub use rpc::Calls;
+pub use ssh::{Wanted, relay_for_ssh};
 pub use uri::Uri;

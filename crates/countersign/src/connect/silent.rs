@@ -26,7 +26,10 @@ impl Connector {
         let reached = self.dial().reach().await?;
         // The server judges that by itself: one that does not know us learns nothing of a next certificate.
         self.renew(&reached).await;
-        let Reached { mut stream, confidential, verified, fingerprint, tls, shown, .. } = reached;
+        let Reached { mut stream, confidential, verified, fingerprint, tls, shown, program, .. } = reached;
+        if let Some(program) = program {
+            program.let_go();
+        }
         let broke = |error| ConnectError::broken(self.uri(), &error);
         stream.write_all(first).await.map_err(broke)?;
         stream.flush().await.map_err(broke)?;
@@ -36,6 +39,7 @@ impl Connector {
             confidential,
             fingerprint,
             tls,
+            ssh: self.uri().ssh.is_some(),
             shown,
             countersign: None,
             is_stream: true,

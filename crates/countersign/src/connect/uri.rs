@@ -15,6 +15,8 @@ use crate::{
     transport::Address,
 };
 
+use super::ssh::{self, Wanted};
+
 /// The address of a server, and what the client says and answers there.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -23,6 +25,9 @@ pub struct Uri {
     pub address: Address,
     /// Whether the stream is TLS.
     pub tls: bool,
+    /// What is wanted on the machine at [`Uri::address`], where the system's `ssh` logs in there; its port is 0
+    /// where `ssh` is to choose.
+    pub ssh: Option<Wanted>,
     /// The path that is asked for by HTTP, where the stream is in a WebSocket.
     pub websocket: Option<String>,
     /// The name to log in as, if the address says.
@@ -66,6 +71,7 @@ impl FromStr for Uri {
             Scheme::Tls => Self::network(rest, true, 443)?,
             Scheme::Ws => Self::websocket(rest, false, 80)?,
             Scheme::Wss => Self::websocket(rest, true, 443)?,
+            Scheme::Ssh => Self::ssh(rest)?,
             Scheme::Unix => Self::unix(rest, false)?,
             Scheme::TlsUnix => Self { tls: true, ..Self::unix(rest, false)? },
             Scheme::Socket => Self::unix(rest, true)?,
@@ -100,7 +106,7 @@ impl Uri {
             None => text.parse()?,
         };
         match uri.address {
-            Address::Tcp { .. } if !uri.tls || uri.websocket.is_some() => {
+            Address::Tcp { .. } if !uri.tls || uri.websocket.is_some() || uri.ssh.is_some() => {
                 Err(wrong("calls are made inside TLS", "write rpc://HOST:PORT or tls://HOST:PORT"))
             }
             _ => Ok(Self { tls: true, ..uri }),
@@ -124,7 +130,15 @@ impl Uri {
     }
 
     fn local(address: Address) -> Self {
-        Self { address, tls: false, websocket: None, username: None, password: None, display: None }
+        Self {
+            address,
+            tls: false,
+            ssh: None,
+            websocket: None,
+            username: None,
+            password: None,
+            display: None,
+        }
     }
 
     /// `//user:password@host:port/display`, with or without the slashes in front.
@@ -163,6 +177,21 @@ impl Uri {
             return Err(wrong("its path holds signs that are not HTTP's", "write them as %XX"));
         }
         Ok(Self { websocket: Some(format!("/{path}")), ..Self::network(authority, tls, default_port)? })
+    }
+
+    /// `//user@host:port`, `//user@host/path/of/socket`, `//user@host/display`.
+    fn ssh(rest: &str) -> Result<Self, ConfigError> {
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let uri = Self { ssh: Some(Wanted::parse(&decode(path)?)?), ..Self::network(authority, false, 0)? };
+        let host = if let Address::Tcp { host, .. } = &uri.address { host } else { "" };
+        if !ssh::is_plain(host) {
+            return Err(wrong(
+                "its host is no name that ssh may be given",
+                "write letters, digits, dots and dashes",
+            ));
+        }
+        Ok(uri)
     }
 
     /// `/path`, `///path`, `//user:password@/path`, `@name`; `legacy` reads `user:password/path` too.
@@ -206,7 +235,26 @@ impl Uri {
                 _ => return Err(foreign_option()),
             };
         }
+        self.is_ssh_own_affair()?;
         Ok(self)
+    }
+
+    /// `ssh` asks for its passwords itself, and is given no name that it could take for something else.
+    fn is_ssh_own_affair(&self) -> Result<(), ConfigError> {
+        if self.ssh.is_none() {
+            return Ok(());
+        }
+        if self.password.is_some() {
+            let fix = "leave it out: ssh asks for its own, and --password-file is for what follows";
+            return Err(wrong("ssh takes no password from an address", fix));
+        }
+        match self.username.as_ref().is_none_or(|name| ssh::is_plain(name.as_str())) {
+            true => Ok(()),
+            false => {
+                let fix = "set User for the host in ~/.ssh/config, and leave it out here";
+                Err(wrong("its user is no name that ssh may be given", fix))
+            }
+        }
     }
 
     /// Sets what is not empty.
@@ -222,11 +270,16 @@ impl Uri {
     }
 }
 
-/// Without user and password: `tls://host:443`, `wss://host:443/x`, `unix:/run/app.sock`. It reads back as the same
+/// Without user and password: `tls://host:443`, `wss://host:443/x`, `ssh://host/run/app.sock`, `unix:/run/app.sock`. It reads back as the same
 /// address, and has neither blanks nor line ends: known servers are remembered by it, on one line
 /// each, and nobody's address can write a second one (S-43).
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(wanted), Address::Tcp { host, port }) = (&self.ssh, &self.address) {
+            let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+            let port = if *port == 0 { String::new() } else { format!(":{port}") };
+            return write!(f, "ssh://{host}{port}{wanted}");
+        }
         let scheme = match (&self.websocket, self.tls) {
             (None, false) => "tcp",
             (None, true) => "tls",
@@ -273,6 +326,7 @@ enum Scheme {
     Unix,
     TlsUnix,
     Socket,
+    Ssh,
 }
 
 /// What has a meaning of its own in the path of a socket, or would end its line.
@@ -281,6 +335,7 @@ const IN_PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'?').add(b'#').add
 /// All words for them, those of Xpra's pages included.
 const SCHEMES: &[(&str, Scheme)] = &[
     ("socket", Scheme::Socket),
+    ("ssh", Scheme::Ssh),
     ("ssl", Scheme::Tls),
     ("ssl+unix", Scheme::TlsUnix),
     ("tcp", Scheme::Tcp),
@@ -290,6 +345,7 @@ const SCHEMES: &[(&str, Scheme)] = &[
     ("ws", Scheme::Ws),
     ("wss", Scheme::Wss),
     ("xpra", Scheme::Tcp),
+    ("xpra+ssh", Scheme::Ssh),
     ("xpra+ssl", Scheme::Tls),
     ("xpra+tcp", Scheme::Tcp),
     ("xpra+tls", Scheme::Tls),
@@ -299,7 +355,7 @@ const SCHEMES: &[(&str, Scheme)] = &[
 ];
 
 /// Words that mean something that this build does not connect to.
-const UNAVAILABLE: &[&str] = &["named-pipe", "quic", "rfb", "rpc", "ssh", "vnc", "vsock"];
+const UNAVAILABLE: &[&str] = &["named-pipe", "quic", "rfb", "rpc", "vnc", "vsock"];
 
 const RPC: &str = "rpc";
 
@@ -327,7 +383,7 @@ fn split_scheme(text: &str) -> Result<(Scheme, &str), ConfigError> {
         (None, Some((":", rest))) if rest.starts_with("//") => {
             let fix = match nearest(&word, SCHEMES.iter().map(|(name, _)| *name)) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "use tcp, tls, ws, wss, unix, or tls+unix".to_owned(),
+                None => "use tcp, tls, ws, wss, ssh, unix, or tls+unix".to_owned(),
             };
             Err(wrong("what stands before `://` is no known kind of address", fix))
         }

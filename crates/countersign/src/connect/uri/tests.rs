@@ -48,6 +48,10 @@ fn every_form_that_xpra_takes_is_read() {
         ("tls+unix://alice@/run/app.sock", "tls+unix:/run/app.sock"),
         ("tls+unix:@app", "tls+unix:@app"),
         ("socket:/run/app.sock", "unix:/run/app.sock"),
+        ("ssh://alice@host", "ssh://host"),
+        ("ssh://host:2222/run/app.sock", "ssh://host:2222/run/app.sock"),
+        ("ssh://[::1]/run/a%20b", "ssh://[::1]/run/a%20b"),
+        ("xpra+ssh://host:0/:10", "ssh://host/10"),
         ("@app", "unix:@app"),
         ("unix:@app", "unix:@app"),
     ] {
@@ -146,6 +150,7 @@ fn s_047_an_address_sets_no_option() {
     for bad in [
         "tcp://host/?challenge-handlers=prompt",
         "tcp://host/?ssh=evil",
+        "ssh://host/?ssh=evil",
         "tcp://host/100,exec=evil",
         "tcp://host/exec=evil",
         "unix:/run/app.sock?password-file=/etc/shadow",
