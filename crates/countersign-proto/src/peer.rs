@@ -20,6 +20,9 @@ pub struct Peer {
     pub channel_binding: Option<Arc<[u8]>>,
     /// TLS version, cipher suite and server name, if the wire is TLS.
     pub tls: Option<TlsFacts>,
+    /// Whether the wire is SSH, whose own login carries the conversation: a key that is answered with is one that
+    /// the peer has signed for this session with.
+    pub ssh: bool,
     /// What the request said that the connection became a WebSocket by: the peer's word, which counts only from
     /// a proxy that is known to set it.
     pub http: Option<Arc<HttpFields>>,
@@ -53,8 +56,23 @@ impl Peer {
         self
     }
 
+    /// The same peer inside SSH.
+    #[must_use]
+    pub fn in_ssh(mut self) -> Self {
+        (self.confidential, self.ssh) = (true, true);
+        self
+    }
+
     fn new(origin: Origin, confidential: bool) -> Self {
-        Self { origin, confidential, certificate: None, channel_binding: None, tls: None, http: None }
+        Self {
+            origin,
+            confidential,
+            certificate: None,
+            channel_binding: None,
+            tls: None,
+            ssh: false,
+            http: None,
+        }
     }
 
     /// The kernel's credentials of a local peer.

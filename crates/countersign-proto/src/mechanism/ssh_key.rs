@@ -9,6 +9,10 @@ use sha2::{Digest as _, Sha256, Sha512};
 /// The wire name.
 pub const NAME: &str = "ssh-key";
 
+/// The mechanism where SSH itself is the wire: its own login has checked the signature, for its session, and the
+/// answer is the key or certificate.
+pub const IN_SSH: &str = "ssh-key:ssh";
+
 /// What an SSHSIG signature for us is for.
 pub const NAMESPACE: &str = "countersign";
 

@@ -29,6 +29,7 @@ pub(super) fn parse(
         Kind::Tcp => tcp(text, DEFAULT_TCP_PORT, warnings).map(Some),
         Kind::Tls | Kind::Wss => tcp(text, DEFAULT_TLS_PORT, warnings).map(Some),
         Kind::Ws => tcp(text, DEFAULT_HTTP_PORT, warnings).map(Some),
+        Kind::Ssh => tcp(text, DEFAULT_SSH_PORT, warnings).map(Some),
         Kind::Rpc => rpc(text, paths, warnings).map(Some),
     }?;
     match &address {
@@ -197,6 +198,7 @@ fn bad(why: &'static str, fix: &'static str) -> ConfigError {
 }
 
 const DEFAULT_TCP_PORT: u16 = 14500;
+const DEFAULT_SSH_PORT: u16 = 22;
 const DEFAULT_TLS_PORT: u16 = 443;
 const DEFAULT_HTTP_PORT: u16 = 80;
 /// Multipass's own.

@@ -59,6 +59,15 @@ pub(super) fn build(
             "use bind-ws or bind-wss, or protocol=auto with websocket=yes",
         ));
     }
+    if let Some(link) =
+        links.iter().find(|link| written.kind == Kind::Ssh && NOT_BY_SSH.contains(&link.module))
+    {
+        return Err(ConfigError::new(
+            format!("auth={}", link.module),
+            "no client of SSH can answer it",
+            "use modules that take a password, a code or an SSH key, or another socket",
+        ));
+    }
     if !written.modules.is_empty() {
         warn(&links, &written, warnings);
     }
@@ -142,6 +151,9 @@ fn warn(links: &[Link], written: &Written<'_>, warnings: &mut Vec<Warning>) {
         None => {}
     }
 }
+
+/// The modules that ask for what a login by SSH does not carry.
+const NOT_BY_SSH: [&str; 6] = ["capability", "fido2", "gss", "kerberos-ticket", "oauth", "u2f"];
 
 /// The modules that pass everybody.
 pub(super) const PASS_ALL: [&str; 2] = ["allow", "none"];

@@ -311,6 +311,7 @@ fn carries(socket: &SocketConfig) -> String {
         (Kind::Unix, Accepts::PlainAndTls) => "a Unix socket in the clear and TLS, under one chain",
         (Kind::Rpc, _) if matches!(socket.address, Address::Tcp { .. }) => "TLS only",
         (Kind::Rpc, _) => "a Unix socket, TLS only",
+        (Kind::Ssh, _) => "SSH, whose login asks what the chain asks",
         (Kind::Ws, _) => "WebSocket over TCP in the clear",
         (Kind::Wss, _) => "WebSocket in TLS",
         (_, Accepts::Plain) => "TCP in the clear",
@@ -323,6 +324,7 @@ fn carries(socket: &SocketConfig) -> String {
         Protocol::Auto => "the first bytes tell the protocol",
         Protocol::Xpra => "Xpra's packets",
         Protocol::Stream => "nothing is said before the daemon's own protocol",
+        Protocol::Ssh => "then the daemon's own protocol, or Xpra's packets, in one channel",
         Protocol::Rpc => "calls of gRPC, each judged by itself",
     };
     format!("{wire}; {protocol}")

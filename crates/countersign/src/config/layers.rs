@@ -357,12 +357,14 @@ pub const KEYS: &[Key] = &[
     list("bind-ssl", "SOCKET", "a TLS socket, [HOST]:PORT, with its options"),
     list("bind-ws", "SOCKET", "a WebSocket, [HOST]:PORT, with its options"),
     list("bind-wss", "SOCKET", "a WebSocket in TLS, [HOST]:PORT, with its options"),
+    list("bind-ssh", "SOCKET", "a socket of SSH, [HOST]:PORT, with its options"),
     list("bind-rpc", "SOCKET", "a socket of gRPC calls: unix:PATH, auto or [HOST]:PORT, with its options"),
     chain("auth", "a module of the chain of Unix sockets without auth="),
     chain("tcp-auth", "a module of the chain of TCP sockets without auth="),
     chain("ssl-auth", "a module of the chain of TLS sockets without auth="),
     chain("ws-auth", "a module of the chain of WebSockets without auth="),
     chain("wss-auth", "a module of the chain of WebSockets in TLS without auth="),
+    chain("ssh-auth", "a module of the chain of sockets of SSH without auth="),
     chain("rpc-auth", "a module of the chain of sockets of calls without auth="),
     one("backend", "backend", "BACKEND", "builtin:whoami", "the daemon behind every socket without its own"),
     one("state-dir", "state-dir", "DIR", "", "where the state is kept"),
@@ -445,7 +447,7 @@ const fn one(
 const ALIASES: [(&str, &str); 2] = [("bind-tls", "bind-ssl"), ("tls-auth", "ssl-auth")];
 
 /// Sockets and switches of the design that are known words and not served.
-const NOT_SERVED: [&str; 5] = ["bind-vsock", "bind-ssh", "bind-pipe", "vsock-auth", "ssh-auth"];
+const NOT_SERVED: [&str; 3] = ["bind-vsock", "bind-pipe", "vsock-auth"];
 
 const PREFIX: &str = "COUNTERSIGN_";
 

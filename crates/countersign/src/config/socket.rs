@@ -2,7 +2,7 @@
 //!
 //! [`super::Config`] calls this for each socket; its chain is made in [`super::chain`].
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     address,
@@ -60,6 +60,8 @@ pub struct SocketConfig {
     pub first_use: Option<FirstUse>,
     /// The certificate it shows, where TLS is among its wires.
     pub tls: TlsOptions,
+    /// The file of the key that a socket of SSH is known by; the gateway's own where there is none.
+    pub host_key: Option<PathBuf>,
     /// Within which time a first complete message is due (S-01).
     pub handshake_timeout: Duration,
     /// Within which time the login must have succeeded (S-01).
@@ -80,7 +82,7 @@ impl SocketConfig {
     }
 
     /// Where it listens and what it carries: `unix:/run/x`, `tcp:0.0.0.0:10000`, `tls:[::]:443`,
-    /// `ws:[::]:80`, `wss:[::]:443`, `rpc:127.0.0.1:50051`, `rpc:unix:/run/y`.
+    /// `ws:[::]:80`, `wss:[::]:443`, `ssh:[::]:22`, `rpc:127.0.0.1:50051`, `rpc:unix:/run/y`.
     pub fn place(&self) -> String {
         place(self.kind, &self.address)
     }
@@ -96,6 +98,7 @@ impl SocketConfig {
             return Ok(None);
         };
         applicable(&spec, kind)?;
+        built_in(kind)?;
         let mut options = spec.settings(kind.key());
         let accepts = accepts(&mut options, kind)?;
         tls_is_spoken(&spec, kind, accepts)?;
@@ -145,6 +148,7 @@ impl SocketConfig {
             starttls,
             websocket,
             tls: TlsOptions::take(&mut options, &common_tls(kind, common.tls))?,
+            host_key: host_key(&mut options)?,
             handshake_timeout: timeout(&mut options, "handshake-timeout", common.handshake_timeout)?,
             login_timeout: timeout(&mut options, "login-timeout", common.login_timeout)?,
             unix,
@@ -191,6 +195,8 @@ pub enum Kind {
     Ws,
     /// `--bind-wss`: WebSocket in TLS.
     Wss,
+    /// `--bind-ssh`: SSH over TCP.
+    Ssh,
     /// `--bind-rpc`: gRPC calls in TLS, on a Unix socket or TCP.
     Rpc,
 }
@@ -204,6 +210,7 @@ impl Kind {
             Self::Tls => "bind-ssl",
             Self::Ws => "bind-ws",
             Self::Wss => "bind-wss",
+            Self::Ssh => "bind-ssh",
             Self::Rpc => "bind-rpc",
         }
     }
@@ -216,12 +223,13 @@ impl Kind {
             Self::Tls => "ssl-auth",
             Self::Ws => "ws-auth",
             Self::Wss => "wss-auth",
+            Self::Ssh => "ssh-auth",
             Self::Rpc => "rpc-auth",
         }
     }
 
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Unix, Self::Tcp, Self::Tls, Self::Ws, Self::Wss, Self::Rpc];
+    pub const ALL: [Self; 7] = [Self::Unix, Self::Tcp, Self::Tls, Self::Ws, Self::Wss, Self::Ssh, Self::Rpc];
 }
 
 /// An option of a socket and the kinds that have it.
@@ -267,7 +275,7 @@ fn daemon(kind: Kind, backend: Backend) -> Result<Backend, ConfigError> {
 fn usual_chain(kind: Kind, registry: &Registry) -> Result<Vec<ModuleSpec>, ConfigError> {
     match kind {
         Kind::Rpc => Ok(vec![ModuleSpec::parse(CERTIFICATE, registry)?]),
-        Kind::Unix | Kind::Tcp | Kind::Tls | Kind::Ws | Kind::Wss => Ok(Vec::new()),
+        Kind::Unix | Kind::Tcp | Kind::Tls | Kind::Ws | Kind::Wss | Kind::Ssh => Ok(Vec::new()),
     }
 }
 
@@ -276,6 +284,7 @@ fn place(kind: Kind, address: &Address) -> String {
         Kind::Tls => address.to_string().replacen("tcp:", "tls:", 1),
         Kind::Ws => address.to_string().replacen("tcp:", "ws:", 1),
         Kind::Wss => address.to_string().replacen("tcp:", "wss:", 1),
+        Kind::Ssh => address.to_string().replacen("tcp:", "ssh:", 1),
         Kind::Rpc => format!("rpc:{}", address.to_string().trim_start_matches("tcp:")),
         Kind::Unix | Kind::Tcp => address.to_string(),
     }
@@ -313,6 +322,7 @@ fn certificate_without_tls(kind: Kind) -> ConfigError {
         "certificates come with TLS, which this socket does not speak",
         match kind {
             Kind::Ws => "use bind-wss",
+            Kind::Ssh => "use auth=ssh-key, or bind-ssl",
             _ => "add require-tls=yes",
         },
     )
@@ -333,6 +343,21 @@ fn context(
     context.place = Place::new(socket, backend);
     context.first_use = first_use;
     Ok(context)
+}
+
+/// Refuses sockets that this build leaves out.
+fn built_in(kind: Kind) -> Result<(), ConfigError> {
+    match kind == Kind::Ssh && !cfg!(feature = "ssh") {
+        true => Err(ConfigError::new(kind.key(), NOT_YET, "build it with the feature ssh")),
+        false => Ok(()),
+    }
+}
+
+fn host_key(options: &mut Options) -> Result<Option<PathBuf>, ConfigError> {
+    match options.take("host-key")? {
+        Some(path) if path.is_empty() => Err(options.error("host-key", "it is empty", "write a path")),
+        path => Ok(path.map(|path| PathBuf::from(path.as_str()))),
+    }
 }
 
 fn name(options: &mut Options) -> Result<Option<String>, ConfigError> {
@@ -375,6 +400,7 @@ pub const SOCKET_OPTIONS: &[SocketOption] = &[
     ),
     option("group", "NAME|GID", "", "the group of the socket's file", FILES),
     option("handshake-timeout", "TIME", "limits.handshake-timeout", "when the first message is due", ALL),
+    option("host-key", "FILE", "the gateway's own", "the key it is known by, as OpenSSH keeps keys", SSH),
     option("identity", "MODULE", "the last that names anybody", "the module whose name counts", ALL),
     option("login-timeout", "TIME", "limits.login-timeout", "when the login must have succeeded", ALL),
     option("mode", "OCTAL", "600, 660 with group", "the permissions of the socket's file", FILES),
@@ -424,6 +450,9 @@ const STREAMS: &[Kind] = &[Kind::Unix, Kind::Tcp, Kind::Tls];
 
 /// Those whose bytes are handed over as they are.
 const HANDED_OVER: &[Kind] = &[Kind::Unix, Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss];
+
+/// Those that speak SSH.
+const SSH: &[Kind] = &[Kind::Ssh];
 
 /// Those that may speak TLS.
 const SECURED: &[Kind] = &[Kind::Unix, Kind::Tcp, Kind::Tls, Kind::Wss, Kind::Rpc];

@@ -311,12 +311,35 @@ fn a_stream_takes_only_chains_that_ask_nothing() {
 
 #[test]
 fn what_this_build_does_not_serve_is_said_so() {
-    for flag in ["bind-vsock", "bind-ssh", "bind-pipe", "vsock-auth", "ssh-auth"] {
+    for flag in ["bind-vsock", "bind-pipe", "vsock-auth"] {
         let error = flags(&[&format!("{flag}=:1")]).unwrap_err();
         assert!(error.to_string().contains("this build does not have it yet"), "{flag}: {error}");
     }
-    assert!(toml("bind-ssh = ':1'").unwrap_err().to_string().contains("does not have it yet"));
-    assert!(toml("[[socket]]\nbind-ssh = ':1'").unwrap_err().to_string().contains("does not have it yet"));
+    assert!(toml("bind-pipe = 'x'").unwrap_err().to_string().contains("does not have it yet"));
+    if !cfg!(feature = "ssh") {
+        assert!(toml("bind-ssh = ':1'").unwrap_err().to_string().contains("does not have it yet"));
+    }
+}
+
+#[cfg(feature = "ssh")]
+#[test]
+fn a_socket_of_ssh_has_the_chain_that_is_written_and_no_module_that_ssh_cannot_ask() {
+    let config = flags(&["bind-ssh=127.0.0.1:0,host-key=/k,auth=none"]).unwrap();
+    let socket = &config.sockets[0];
+    assert_eq!((socket.place().as_str(), socket.protocol), ("ssh:127.0.0.1:0", Protocol::Ssh));
+    assert_eq!(socket.host_key.as_deref(), Some(Path::new("/k")));
+    assert_eq!(flags(&["bind-ssh=127.0.0.1:,auth=none"]).unwrap().sockets[0].place(), "ssh:127.0.0.1:22");
+    // S-67: without a chain on the loopback only.
+    assert!(flags(&["bind-ssh=0.0.0.0:0"]).unwrap_err().to_string().contains("no module is written"));
+    for (module, why) in [("u2f(keys=/k)", "no client of SSH"), ("certificate", "come with TLS")] {
+        let error = flags(&[&format!("bind-ssh=127.0.0.1:0,auth={module}")]).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    for option in ["protocol=stream", "require-tls=yes", "websocket=yes", "ssl-cert=/c"] {
+        let error = flags(&[&format!("bind-ssh=127.0.0.1:0,{option},auth=none")]).unwrap_err();
+        assert!(error.to_string().contains("have it"), "{error}");
+    }
+    assert!(flags(&["bind-tcp=127.0.0.1:0,host-key=/k,auth=none"]).is_err());
 }
 
 #[test]

@@ -4,10 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::{
-    socket::{Kind, NOT_YET},
-    spec::SocketSpec,
-};
+use super::{socket::Kind, spec::SocketSpec};
 use crate::{error::ConfigError, modules::Options};
 
 /// What is spoken above the transport.
@@ -21,6 +18,8 @@ pub enum Protocol {
     Xpra,
     /// Nothing is said: the chain decides from the transport.
     Stream,
+    /// SSH, whose login asks what the chain asks. All that `--bind-ssh` speaks.
+    Ssh,
     /// Calls of gRPC, each of which the chain decides from the transport. All that `--bind-rpc` speaks.
     Rpc,
 }
@@ -85,7 +84,7 @@ pub(super) fn accepts(options: &mut Options, kind: Kind) -> Result<Accepts, Conf
     let listed = options.take("protocols")?.map(|list| wires(&list, options)).transpose()?;
     match (kind, required, listed) {
         (Kind::Rpc | Kind::Wss, ..) => Ok(Accepts::Tls),
-        (Kind::Ws, ..) => Ok(Accepts::Plain),
+        (Kind::Ws | Kind::Ssh, ..) => Ok(Accepts::Plain),
         (Kind::Tls, false, _) => Err(options.error(
             "require-tls",
             "this socket speaks nothing but TLS",
@@ -132,7 +131,8 @@ fn wires(list: &str, options: &Options) -> Result<Accepts, ConfigError> {
                 return Err(options.error("protocols", why, "write websocket=yes or websocket=no beside it"));
             }
             "ssh" => {
-                return Err(options.error("protocols", NOT_YET, "write plain, tls or plain+tls"));
+                let why = "SSH has sockets of its own: bind-ssh";
+                return Err(options.error("protocols", why, "write plain, tls or plain+tls"));
             }
             _ => {
                 return Err(options.error("protocols", "a word is unknown", "write plain, tls or plain+tls"));
@@ -155,8 +155,10 @@ pub(super) fn common_tls(kind: Kind, common: &TlsOptions) -> TlsOptions {
 }
 
 pub(super) fn protocol(options: &mut Options, kind: Kind) -> Result<Protocol, ConfigError> {
-    if kind == Kind::Rpc {
-        return Ok(Protocol::Rpc);
+    match kind {
+        Kind::Rpc => return Ok(Protocol::Rpc),
+        Kind::Ssh => return Ok(Protocol::Ssh),
+        _ => {}
     }
     match options.take("protocol")?.as_ref().map(|name| name.trim().to_ascii_lowercase()).as_deref() {
         None | Some("auto") => Ok(Protocol::Auto),

@@ -29,7 +29,7 @@ use crate::{
     config::Paths,
     error::ConfigError,
     proto::client::FailureKind,
-    transport::{self, Address, Stream},
+    transport::{self, Address, RELAY_GREETING, Stream},
 };
 
 /// What is wanted on the machine that `ssh` logs in at.
@@ -172,8 +172,8 @@ async fn greeted(stream: &mut Stream) -> bool {
             Ok(1..) => {}
             _ => return false,
         }
-        if let Some(at) = noise.windows(GREETING.len()).position(|window| window == GREETING) {
-            stream.unread(noise.split_off(at + GREETING.len()));
+        if let Some(at) = noise.windows(RELAY_GREETING.len()).position(|window| window == RELAY_GREETING) {
+            stream.unread(noise.split_off(at + RELAY_GREETING.len()));
             return true;
         }
     }
@@ -203,7 +203,7 @@ pub async fn relay_for_ssh(
             .with_fix("check the path, and that the daemon runs")
     })?;
     let broke = |error| ConnectError::broken(&address, &error);
-    output.write_all(GREETING).await.map_err(broke)?;
+    output.write_all(RELAY_GREETING).await.map_err(broke)?;
     output.flush().await.map_err(broke)?;
     relay(stream, input, output).await.map_err(broke)
 }
@@ -217,9 +217,6 @@ fn usual_socket() -> Result<Address, ConfigError> {
 
 /// Our program at the other end.
 const RELAY: &str = "countersign _relay";
-
-/// Its first word: the socket is reached, and what follows is the socket's.
-const GREETING: &[u8] = b"countersign relay 1\n";
 
 /// The file of `--bind=auto`.
 const SOCKET: &str = "countersign.sock";
@@ -315,7 +312,7 @@ mod tests {
         let mut output = Vec::new();
         relay_for_ssh(Some(&address), &b"word"[..], &mut output).await.unwrap();
         answering.await.unwrap();
-        assert_eq!(output, [GREETING, b"WORD"].concat());
+        assert_eq!(output, [RELAY_GREETING, b"WORD"].concat());
         for (address, code) in
             [("tcp://127.0.0.1:1", 2), ("tls+unix:/x", 2), (&*address, 69), ("unix:/nowhere", 69)]
         {

@@ -152,7 +152,7 @@ pub struct Decision {
     /// The part of it that a ban tool acts on: an address, or `uid=1000`.
     #[serde(skip)]
     pub from: String,
-    /// `TLSv1.3`, `local` or `none`.
+    /// `TLSv1.3`, `ssh`, `local` or `none`.
     pub encryption: &'static str,
     /// The name the client claims. Its own word.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -201,6 +201,7 @@ impl Decision {
     fn new(socket: &str, session: &str, peer: &Peer, claimed: Option<String>, took: Duration) -> Self {
         let encryption = match &peer.tls {
             Some(tls) => tls.version,
+            None if peer.ssh => "ssh",
             None if peer.confidential => "local",
             None => "none",
         };

@@ -209,6 +209,8 @@ fn tcp(stream: &Stream) -> Option<&TcpStream> {
         Wire::TlsServer(tls) => tcp(tls.get_ref().0),
         Wire::TlsClient(tls) => tcp(tls.get_ref().0),
         Wire::WebSocket(socket) => tcp(socket.carrier()),
+        #[cfg(feature = "ssh")]
+        Wire::Ssh(_) => None,
         Wire::Unix(_) | Wire::Pipes(..) => None,
     }
 }

@@ -369,6 +369,7 @@ fn transport(peer: &Peer, stream: &Stream) -> &'static str {
         (Some(_), _) if stream.is_websocket() => "wss",
         (None, _) if stream.is_websocket() => "ws",
         (Some(_), _) => "tls",
+        (None, Some(_)) if peer.ssh => "ssh",
         (None, Some(_)) => "tcp",
         (None, None) => "unix",
     }

@@ -13,7 +13,7 @@ use super::{
     trusting::{Guard, Reliance, flush, keep},
 };
 use crate::{
-    config::{Accepts, Config, SocketConfig},
+    config::{Accepts, Config, Kind, SocketConfig},
     control::ControlSocket,
     error::ConfigError,
     proto::server::{CHECKS_AT_ONCE, Settings},
@@ -245,6 +245,9 @@ fn acceptor(
     settings.refusal_delay = config.limits.refusal_delay;
     let mut acceptor =
         Acceptor::new(Arc::clone(&socket.chain)).with_settings(settings).with_protocol(socket.protocol);
+    if socket.kind == Kind::Ssh {
+        return speaking_ssh(acceptor, socket, config);
+    }
     if let Some(starttls) = socket.starttls {
         acceptor = acceptor.starting_tls(starttls);
     }
@@ -256,4 +259,20 @@ fn acceptor(
         Accepts::Tls => acceptor.requiring_tls(certificates.tls(socket)?),
         Accepts::PlainAndTls => acceptor.offering_tls(certificates.tls(socket)?),
     })
+}
+
+/// The socket's own key, or the gateway's.
+#[cfg(feature = "ssh")]
+fn speaking_ssh(acceptor: Acceptor, socket: &SocketConfig, config: &Config) -> Result<Acceptor, ConfigError> {
+    use crate::trust::host_key;
+    acceptor.speaking_ssh(match &socket.host_key {
+        Some(file) => host_key::from_file(file)?,
+        None => host_key::open(&config.state_dir)?,
+    })
+}
+
+/// Such a socket is refused where it is configured.
+#[cfg(not(feature = "ssh"))]
+fn speaking_ssh(acceptor: Acceptor, _: &SocketConfig, _: &Config) -> Result<Acceptor, ConfigError> {
+    Ok(acceptor)
 }

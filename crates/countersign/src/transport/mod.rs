@@ -5,11 +5,14 @@
 //! | `unix:PATH`, `unix:@NAME` | `unix.rs`, not on Windows | kernel credentials at the time it connected; confidential |
 //! | `tcp:HOST:PORT` | `tcp.rs` | its address |
 //! | TLS over any of them | `tls/` | a certificate's key, channel binding; confidential |
+//! | a channel of SSH | `ssh.rs` | a key that the login has proved; confidential |
 //! | WebSocket over any of them | `websocket.rs` | nothing more than what carries it |
 #![forbid(unsafe_code)]
 
 mod address;
 mod listener;
+#[cfg(feature = "ssh")]
+mod ssh;
 mod stream;
 mod tcp;
 pub mod tls;
@@ -20,10 +23,16 @@ mod websocket;
 
 pub use address::{Address, BindError, UnixOptions};
 pub use listener::{Listener, connect, is_shortage};
+#[cfg(feature = "ssh")]
+pub use ssh::{Inbox, Leashed, SshChannel};
 pub use stream::{Stream, Wire};
 pub use unix::UnixStream;
 pub(crate) use upgrade::upgrade_to_websocket;
 pub use websocket::WebSocket;
+
+/// The first word of our program at the far end of `ssh://`: the socket is reached, and what follows is the
+/// socket's.
+pub const RELAY_GREETING: &[u8] = b"countersign relay 1\n";
 
 /// Whether this system has Unix sockets that tell who is at the other end.
 pub const HAS_UNIX_SOCKETS: bool = cfg!(unix);

@@ -14,6 +14,8 @@ use tokio::{
     process::{ChildStdin, ChildStdout},
 };
 
+#[cfg(feature = "ssh")]
+use super::SshChannel;
 use super::{UnixStream, WebSocket};
 use crate::proto::stay::Stays;
 
@@ -39,6 +41,9 @@ pub enum Wire {
     TlsClient(Box<tokio_rustls::client::TlsStream<Box<Stream>>>),
     /// WebSocket over any of the others.
     WebSocket(Box<WebSocket>),
+    /// A channel of SSH, our end being the server.
+    #[cfg(feature = "ssh")]
+    Ssh(Box<SshChannel>),
     /// A program's standard output and input.
     Pipes(ChildStdout, ChildStdin),
 }
@@ -92,6 +97,8 @@ impl Stream {
             _ if !self.unread.is_empty() => None,
             Wire::Unix(socket) => Some(socket.as_fd()),
             Wire::Tcp(socket) => Some(socket.as_fd()),
+            #[cfg(feature = "ssh")]
+            Wire::Ssh(_) => None,
             Wire::TlsServer(_) | Wire::TlsClient(_) | Wire::WebSocket(_) | Wire::Pipes(..) => None,
         }
     }
@@ -115,6 +122,13 @@ impl From<WebSocket> for Wire {
     }
 }
 
+#[cfg(feature = "ssh")]
+impl From<SshChannel> for Wire {
+    fn from(channel: SshChannel) -> Self {
+        Self::Ssh(Box::new(channel))
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -134,6 +148,8 @@ impl AsyncRead for Stream {
             Wire::TlsServer(wire) => Pin::new(wire).poll_read(cx, buf),
             Wire::TlsClient(wire) => Pin::new(wire).poll_read(cx, buf),
             Wire::WebSocket(wire) => Pin::new(wire).poll_read(cx, buf),
+            #[cfg(feature = "ssh")]
+            Wire::Ssh(wire) => Pin::new(wire).poll_read(cx, buf),
             Wire::Pipes(output, _) => Pin::new(output).poll_read(cx, buf),
         }
     }
@@ -147,6 +163,8 @@ impl AsyncWrite for Stream {
             Wire::TlsServer(wire) => Pin::new(wire).poll_write(cx, buf),
             Wire::TlsClient(wire) => Pin::new(wire).poll_write(cx, buf),
             Wire::WebSocket(wire) => Pin::new(wire).poll_write(cx, buf),
+            #[cfg(feature = "ssh")]
+            Wire::Ssh(wire) => Pin::new(wire).poll_write(cx, buf),
             Wire::Pipes(_, input) => Pin::new(input).poll_write(cx, buf),
         }
     }
@@ -163,6 +181,8 @@ impl AsyncWrite for Stream {
             Wire::TlsServer(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
             Wire::TlsClient(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
             Wire::WebSocket(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
+            #[cfg(feature = "ssh")]
+            Wire::Ssh(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
             Wire::Pipes(_, input) => Pin::new(input).poll_write_vectored(cx, bufs),
         }
     }
@@ -174,6 +194,8 @@ impl AsyncWrite for Stream {
             Wire::TlsServer(wire) => wire.is_write_vectored(),
             Wire::TlsClient(wire) => wire.is_write_vectored(),
             Wire::WebSocket(wire) => wire.is_write_vectored(),
+            #[cfg(feature = "ssh")]
+            Wire::Ssh(wire) => wire.is_write_vectored(),
             Wire::Pipes(_, input) => input.is_write_vectored(),
         }
     }
@@ -185,6 +207,8 @@ impl AsyncWrite for Stream {
             Wire::TlsServer(wire) => Pin::new(wire).poll_flush(cx),
             Wire::TlsClient(wire) => Pin::new(wire).poll_flush(cx),
             Wire::WebSocket(wire) => Pin::new(wire).poll_flush(cx),
+            #[cfg(feature = "ssh")]
+            Wire::Ssh(wire) => Pin::new(wire).poll_flush(cx),
             Wire::Pipes(_, input) => Pin::new(input).poll_flush(cx),
         }
     }
@@ -196,6 +220,8 @@ impl AsyncWrite for Stream {
             Wire::TlsServer(wire) => Pin::new(wire).poll_shutdown(cx),
             Wire::TlsClient(wire) => Pin::new(wire).poll_shutdown(cx),
             Wire::WebSocket(wire) => Pin::new(wire).poll_shutdown(cx),
+            #[cfg(feature = "ssh")]
+            Wire::Ssh(wire) => Pin::new(wire).poll_shutdown(cx),
             Wire::Pipes(_, input) => Pin::new(input).poll_shutdown(cx),
         }
     }

@@ -18,6 +18,8 @@ mod entry;
 mod error;
 mod first_use;
 mod guesses;
+#[cfg(feature = "ssh")]
+pub mod host_key;
 mod invitation;
 mod lock;
 mod multipass;

@@ -24,6 +24,8 @@ use tokio::{
 mod packets;
 mod patience;
 mod silent;
+#[cfg(feature = "ssh")]
+mod ssh;
 mod starttls;
 #[cfg(test)]
 mod tests;
@@ -58,6 +60,8 @@ pub struct Acceptor {
     wires: Wires,
     starttls: Option<StartTls>,
     websocket: Option<WebSocketOptions>,
+    #[cfg(feature = "ssh")]
+    ssh: Option<Arc<ssh::SshServer>>,
 }
 
 /// Which bytes a socket takes. The chain is the same whatever they are (S-66).
@@ -139,7 +143,17 @@ impl Acceptor {
     pub fn new(chain: Arc<Chain>) -> Self {
         let (settings, protocol) = (Settings::default(), Protocol::default());
         let lanes = chain.links().iter().map(|_| Arc::new(Semaphore::new(CHECKS_AT_ONCE))).collect();
-        Self { chain, lanes, settings, protocol, wires: Wires::Plain, starttls: None, websocket: None }
+        Self {
+            chain,
+            lanes,
+            settings,
+            protocol,
+            wires: Wires::Plain,
+            starttls: None,
+            websocket: None,
+            #[cfg(feature = "ssh")]
+            ssh: None,
+        }
     }
 
     /// The same for modules as they are written in `auth=`, of the builtin registry.
@@ -207,6 +221,16 @@ impl Acceptor {
         self
     }
 
+    /// The same by SSH and nothing else: its login asks what the chain asks. Clients know it by `key`.
+    ///
+    /// # Errors
+    /// None that a caller can mend.
+    #[cfg(feature = "ssh")]
+    pub fn speaking_ssh(mut self, key: russh::keys::PrivateKey) -> Result<Self, ConfigError> {
+        self.ssh = Some(Arc::new(ssh::SshServer::new(key)?));
+        Ok(self)
+    }
+
     /// Its chain.
     pub fn chain(&self) -> &Arc<Chain> {
         &self.chain
@@ -253,6 +277,10 @@ impl Acceptor {
     /// The same where clients may come to enrol.
     pub(super) async fn meet(&self, stream: Stream, peer: Peer) -> Result<Met, Turned> {
         let start = Instant::now();
+        #[cfg(feature = "ssh")]
+        if let Some(server) = &self.ssh {
+            return Box::pin(ssh::drive(self, server, stream, peer, start)).await.map(Met::Admitted);
+        }
         let turned = |refusal, peer: &Arc<Peer>| Turned { refusal, peer: Arc::clone(peer), username: None };
         let mut patience = Patience::until(start + self.settings.handshake_timeout);
         let plain = Arc::new(peer.clone());

@@ -22,7 +22,7 @@ use crate::{
     proto::{
         chain::{Answer, Ask, Exchange, OpenExchange, Verdict},
         error::Reason,
-        mechanism::ssh_key::{Login, NO_MORE, Signed},
+        mechanism::ssh_key::{IN_SSH, Login, NO_MORE, Signed},
     },
     sys::{accounts::Account, files},
 };
@@ -46,7 +46,8 @@ impl Module for SshKey {
         "The client signs the login with a key that its ssh-agent or ssh-keygen holds: Ed25519, ECDSA, RSA (with SHA-2, \
          2048 bits and more), and keys on security devices. The signature is bound to the TLS session where there is one \
          of TLS 1.3, else to both ends' salts, and is of a kind that can never log in at SSH. Which keys are accepted is \
-         not told: a client may try six.\n\n\
+         not told: a client may try six. On a socket of SSH it is the login's own signature; RSA and what a security key \
+         says of a touch are not read there.\n\n\
          The file is an authorized_keys file of sshd. %u in its name stands for the user's name, %h for the home \
          directory of the account of that name, %% for a percent sign; then the key proves that name. A file without \
          either is for everybody who has a key in it, and names nobody but by certificates. Read at each login, it must \
@@ -96,7 +97,8 @@ struct Settings {
 
 impl OpenExchange for Keys {
     fn open(&self, peer: &Peer, claim: &Claim) -> Result<Box<dyn Exchange>, Refusal> {
-        if self.0.require_binding && peer.channel_binding.is_none() {
+        // SSH binds its signatures to its session (RFC 4252 section 7).
+        if self.0.require_binding && peer.channel_binding.is_none() && !peer.ssh {
             return Err(Refusal::peer_denied(
                 "the login must be bound to TLS 1.3, and this connection has none",
             ));
@@ -123,7 +125,10 @@ struct Tries {
 
 impl Exchange for Tries {
     fn step(&mut self, answer: Option<Answer>) -> Verdict {
-        let mechanism = Login::asking(self.peer.channel_binding.is_some());
+        let mechanism = match self.peer.ssh {
+            true => IN_SSH.to_owned(),
+            false => Login::asking(self.peer.channel_binding.is_some()),
+        };
         let again = Verdict::Ask(Ask::Own { mechanism, message: None });
         let Some(answer) = answer else { return again };
         if answer.value.expose() == NO_MORE {
@@ -152,7 +157,9 @@ impl Tries {
                 "the client's salt is missing, short, long or ours",
             ));
         }
-        let malformed = |why: &'static str| Refusal::new(Reason::Malformed, why);
+        if self.peer.ssh {
+            return self.judge_proved(answer.value.expose());
+        }
         let signed =
             Signed::read(answer.value.expose()).ok_or_else(|| malformed("it is no signature for us"))?;
         let login = Login {
@@ -161,17 +168,22 @@ impl Tries {
             server_salt: &answer.server_salt,
             client_salt: salt,
         };
-        let certificate = match Certificate::is_one(signed.key) {
-            true => Some(Certificate::read(signed.key).map_err(malformed)?),
-            false => None,
-        };
-        let plain = certificate.is_none().then(|| PublicKey::read(signed.key)).flatten();
+        let (certificate, plain) = shown(signed.key)?;
         let key = certificate.as_ref().map(|certificate| &certificate.key).or(plain.as_ref());
         let key = key.ok_or_else(|| malformed("the key is damaged or of an unknown kind"))?;
         let presence = key.verify(&signed.covers(&login.statement()), signed.signature).ok_or_else(|| {
             Refusal::new(Reason::WrongSecret, "the signature is not for this login, wrong, or by SHA-1")
         })?;
         self.find(signed.key, certificate.as_ref(), presence)
+    }
+
+    /// Whose key it is, where the login of SSH has checked its signature. That does not tell what a security key says
+    /// of the person.
+    fn judge_proved(&self, blob: &[u8]) -> Result<Option<Identity>, Refusal> {
+        let (certificate, plain) = shown(blob)?;
+        let key = certificate.as_ref().map(|certificate| &certificate.key).or(plain.as_ref());
+        let key = key.ok_or_else(|| malformed("the key is damaged or of an unknown kind"))?;
+        self.find(blob, certificate.as_ref(), key.untold())
     }
 
     /// Looks for a line that accepts the key, which is proved.
@@ -252,6 +264,18 @@ impl Tries {
         let (uid, gid) = (account.map(|account| account.uid), account.map(|account| account.gid));
         Some(Identity::new(name).with_ids(uid, gid))
     }
+}
+
+/// A certificate or a key as SSH encodes it.
+fn shown(blob: &[u8]) -> Result<(Option<Certificate<'_>>, Option<PublicKey<'_>>), Refusal> {
+    match Certificate::is_one(blob) {
+        true => Ok((Some(Certificate::read(blob).map_err(malformed)?), None)),
+        false => Ok((None, PublicKey::read(blob))),
+    }
+}
+
+fn malformed(why: &'static str) -> Refusal {
+    Refusal::new(Reason::Malformed, why)
 }
 
 /// A path with signs to fill in.
