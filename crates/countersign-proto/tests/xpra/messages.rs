@@ -2,6 +2,7 @@
 
 use countersign_proto::chain::{CheckPeer, Exchange, OpenExchange};
 use countersign_proto::challenge::Response;
+use countersign_proto::wire::xpra::cipher::Parameters;
 use countersign_proto::wire::xpra::{
     Caps, Challenge, ClientHello, Decoder, Disconnect, Encoder, Fault, Hello, Kind, Limits, Packet,
     ServerHello, Value, WireError,
@@ -38,7 +39,9 @@ fn the_hello_of_a_modern_client_is_understood() {
     assert_eq!((hello.username.as_deref(), hello.version.as_deref()), (Some("alice"), Some("6.5")));
     assert!(hello.digests.contains(&"hmac+sha512".to_owned()) && hello.digests.contains(&"xor".to_owned()));
     assert_eq!(hello.salt_digests.first().map(String::as_str), Some("hmac+sha512"));
-    assert!(hello.expects_challenge && hello.response.is_none() && !hello.encryption);
+    assert!(
+        hello.expects_challenge && hello.response.is_none() && Parameters::read(hello.caps()) == Ok(None)
+    );
     assert_eq!(hello.requests, ["info"]);
     assert_eq!(hello.encoders, [Encoder::Rencodeplus], "`{{\"\": true}}` is a true");
     assert!(hello.session_id.is_some() && hello.uuid.is_some());

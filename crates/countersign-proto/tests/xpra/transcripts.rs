@@ -1,6 +1,8 @@
 //! Every recorded conversation decodes, encodes to the same bytes, and its answers verify.
 
+use countersign_proto::Secret;
 use countersign_proto::wire::detect::{Detected, detect};
+use countersign_proto::wire::xpra::cipher::{Opener, Parameters, Sealer};
 use countersign_proto::wire::xpra::{
     Challenge, Compression, Decoder, Encoder, Header, Hello, Kind, Limits, Packet, Reply, Value, WireError,
 };
@@ -123,7 +125,37 @@ fn encrypted_packets_are_refused_by_their_header() {
         }
         let hello = Hello::read(packet(&connection["packets"][0])).unwrap();
         let wants = connection["padding_block"].is_number();
-        assert_eq!(hello.encryption, wants, "{}", connection["title"]);
+        assert_eq!(Parameters::read(hello.caps()).unwrap().is_some(), wants, "{}", connection["title"]);
+    }
+    assert_eq!(seen, 9);
+}
+
+#[test]
+fn encrypted_packets_open_to_the_recorded_ones_and_are_sealed_to_the_same_bytes() {
+    let mut seen = 0;
+    for connection in load("aes.json")["connections"].as_array().unwrap() {
+        let packets = connection["packets"].as_array().unwrap();
+        for recorded in packets.iter().filter(|packet| !packet["cipher"].is_null()) {
+            // No parameters hold for more than one of the packets that were recorded.
+            let announced = recorded["cipher"]["parameters_from_packet"].as_u64().unwrap();
+            let announced = packet(&packets[usize::try_from(announced).unwrap()]);
+            let caps = match announced.kind {
+                Kind::Hello => Hello::read(announced).unwrap().caps().clone(),
+                _ => Challenge::read(announced).unwrap().caps,
+            };
+            let parameters = Parameters::read(&caps).unwrap().unwrap();
+            let material = Secret::new(connection["secrets"]["aes_key_material"].as_str().unwrap());
+            let (mut opener, mut sealer) = (Opener::default(), Sealer::default());
+            opener.rekey(&parameters.derive(&material)).unwrap();
+            sealer.rekey(&parameters.derive(&material)).unwrap();
+
+            let (wire, mut opened, mut sealed) = (bytes(&recorded["wire"]), Vec::new(), Vec::new());
+            assert_eq!(opener.open(&wire, &mut opened), Ok(wire.len()), "{}", connection["title"]);
+            assert_eq!(opened, plain(recorded).unwrap());
+            sealer.seal(&opened, &mut sealed).unwrap();
+            assert_eq!(sealed, wire);
+            seen += 1;
+        }
     }
     assert_eq!(seen, 9);
 }

@@ -18,6 +18,10 @@ pub enum WireError {
     Yaml,
     /// An encrypted payload where no cipher is agreed.
     Encrypted,
+    /// A payload in clear where a cipher is agreed (S-38).
+    Unencrypted,
+    /// What follows an encrypted payload is not its padding: another key, or altered bytes (S-38).
+    Padding,
     /// A level byte that names no single known compressor with a level.
     Level,
     /// A known compressor that is not read before login (S-10): lzo, brotli, zstd.
@@ -78,6 +82,8 @@ pub enum Fault {
     Size,
     /// It is not there.
     Missing,
+    /// It says something that is not spoken.
+    Value,
 }
 
 impl WireError {
@@ -94,6 +100,8 @@ impl WireError {
             Self::TwoEncoders => ("xpra-two-encoders", "packet header: more than one encoder is named"),
             Self::Yaml => ("xpra-yaml", "packet header: YAML is not enabled"),
             Self::Encrypted => ("xpra-encrypted", "packet header: encryption was not agreed"),
+            Self::Unencrypted => ("xpra-unencrypted", "packet header: encryption was agreed"),
+            Self::Padding => ("xpra-padding", "payload: its padding is wrong, so the keys may differ"),
             Self::Level => ("xpra-level", "packet header: the compression byte is malformed"),
             Self::Compressor => ("xpra-compressor", "packet header: only zlib and lz4 are read"),
             Self::Index => ("xpra-index", "packet header: the chunk index is over 15"),
@@ -119,6 +127,7 @@ impl WireError {
             Self::Field(_, Fault::Type) => ("xpra-field-type", "has the wrong type"),
             Self::Field(_, Fault::Size) => ("xpra-field-size", "is too long"),
             Self::Field(_, Fault::Missing) => ("xpra-field-missing", "is missing"),
+            Self::Field(_, Fault::Value) => ("xpra-field-value", "says something that is not spoken here"),
             Self::Unrepresentable => {
                 ("xpra-unrepresentable", "packet: the encoder cannot write one of its values")
             }

@@ -69,7 +69,7 @@ impl Header {
 /// The first byte of every header.
 pub(super) const MAGIC: u8 = b'P';
 const RENCODE: u8 = 0x01;
-const CIPHER: u8 = 0x02;
+pub(super) const CIPHER: u8 = 0x02;
 const YAML: u8 = 0x04;
 /// "Nothing else is queued": of no use to a reader.
 const FLUSH: u8 = 0x08;

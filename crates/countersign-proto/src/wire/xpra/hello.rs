@@ -1,6 +1,6 @@
 //! The client's `hello`: read by the gateway, written by our client, passed on to a backend without credentials.
 
-use super::{Caps, Encoder, Fault, Kind, Packet, Value, WireError};
+use super::{Caps, Encoder, Fault, Kind, Packet, Value, WireError, cipher};
 use crate::{Secret, chain::Wanted, challenge::Response, identity::Capabilities};
 
 /// What a client says of itself, each field checked for type and size (S-13). Nothing in it is verified.
@@ -44,8 +44,6 @@ pub struct Hello {
     pub encoders: Vec<Encoder>,
     /// The compression level it asks for; 0: none.
     pub compression_level: Option<i64>,
-    /// It announced parameters for Xpra's own encryption.
-    pub encryption: bool,
     caps: Caps,
 }
 
@@ -89,7 +87,6 @@ impl Hello {
             name: name("name")?,
             encoders: encoders(&caps)?,
             compression_level: level(&caps)?,
-            encryption: caps.find("encryption").or_else(|| caps.find("cipher")).is_some(),
             caps,
         })
     }
@@ -116,10 +113,13 @@ impl Hello {
     }
 
     /// The `hello` for a backend: everything of the client's but its credentials, `argv` (legacy clients put their
-    /// password there) and `aliases` (so the backend answers with names, not numbers).
+    /// password there), `aliases` (so the backend answers with names, not numbers), and what it announced of
+    /// encryption, which ends here.
     #[must_use]
     pub fn forwarded(&self, encoder: Encoder) -> Packet {
-        self.caps.clone().into_packet(encoder, Kind::Hello)
+        let mut caps = self.caps.clone();
+        caps.drop_named(cipher::is_announcement);
+        caps.into_packet(encoder, Kind::Hello)
     }
 }
 

@@ -1,12 +1,14 @@
 //! Xpra's packets: framing, three encodings of values, and the messages of a login.
 //!
 //! They are also the native protocol of our own client, so each message is read and written here. The facts of
-//! the wire are in `docs/protocol/xpra.md`. AES and raw chunks are recognised in the [`Header`] and refused by the
-//! [`Decoder`]; YAML is refused by the header.
+//! the wire are in `docs/protocol/xpra.md`. Encrypted packets are opened by [`cipher`], under which the others are as
+//! without it; those and raw chunks are recognised in the [`Header`] and refused by the [`Decoder`]; YAML is refused by
+//! the header.
 
 mod bencode;
 mod caps;
 mod challenge;
+pub mod cipher;
 mod compress;
 mod disconnect;
 mod encoder;
