@@ -192,9 +192,14 @@ fn away_from_home(command: &mut Command, place: &Place) {
     for name in ["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"] {
         command.env(name, place.path("home"));
     }
-    for name in
-        ["XPRA_PASSWORD", "XPRA_USERNAME", "COUNTERSIGN_CONFIG", "COUNTERSIGN_LOG", "COUNTERSIGN_STATE_DIR"]
-    {
+    for name in [
+        "XPRA_PASSWORD",
+        "XPRA_USERNAME",
+        "XPRA_ENCRYPTION_KEY",
+        "COUNTERSIGN_CONFIG",
+        "COUNTERSIGN_LOG",
+        "COUNTERSIGN_STATE_DIR",
+    ] {
         command.env_remove(name);
     }
 }

@@ -178,6 +178,7 @@ pub(crate) fn at_home(command: &mut Command, home: &Place) {
         "SSH_AUTH_SOCK",
         "DBUS_SESSION_BUS_ADDRESS",
         "XPRA_USERNAME",
+        "XPRA_ENCRYPTION_KEY",
     ] {
         command.env_remove(name);
     }

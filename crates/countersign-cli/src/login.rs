@@ -7,10 +7,13 @@ use std::{
 
 use clap::Args;
 use countersign::{
-    ConfigError, Username,
+    ConfigError, Secret, Username,
+    config::read_key,
     connect::{ConnectError, Connector, FirstContact, Person, Uri},
     handlers::{Registry, Sources},
+    proto::wire::xpra::cipher::Cipher,
     sys::{accounts::Account, environment::scrub_env, title::replace_argument},
+    transport::Encryption,
 };
 
 use crate::{
@@ -42,11 +45,20 @@ pub(crate) struct LoginArgs {
     /// Never use a connection that is not encrypted.
     #[arg(long, help_heading = SERVER)]
     require_encryption: bool,
+    /// Encrypt packets as Xpra does: AES-CBC, which AES is too, AES-CTR, AES-GCM or AES-CFB.
+    #[arg(long, value_name = "CIPHER", alias = "tcp-encryption", help_heading = SERVER)]
+    encryption: Option<String>,
+    /// A file with the key of --encryption. Without it the key is in XPRA_ENCRYPTION_KEY; a password never is one.
+    #[arg(long, value_name = "FILE", alias = "tcp-encryption-keyfile", help_heading = SERVER)]
+    encryption_keyfile: Option<PathBuf>,
     #[command(flatten)]
     server: ServerArgs,
 }
 
 const LOGIN: &str = "Login";
+
+/// Where Xpra's clients look for the key too.
+const KEY: &str = "XPRA_ENCRYPTION_KEY";
 
 impl LoginArgs {
     /// A connector with all of it. To be called before there are threads: secrets leave the process's
@@ -64,12 +76,36 @@ impl LoginArgs {
         let responders = Registry::builtin().select(&self.challenge_handlers.0, sources)?;
         // S-90: the handlers have it. A variable of another name stays; its owner chose that.
         let _ = scrub_env("XPRA_PASSWORD");
+        let encryption = self.encryption()?;
         let connector = self.server.connector(uri)?;
         Ok(connector
+            .with_encryption(encryption)
             .with_username(username)
             .with_handlers(responders)
             .requiring_auth(self.require_auth)
             .requiring_encryption(self.require_encryption))
+    }
+
+    fn encryption(&self) -> Result<Option<Encryption>, ConfigError> {
+        let cipher = match &self.encryption {
+            Some(text) => text.parse().map_err(|_| {
+                let fix = "write AES, AES-CBC, AES-CTR, AES-GCM or AES-CFB";
+                ConfigError::new("--encryption", "there is no such cipher", fix)
+            })?,
+            // As Xpra has it, a key without a cipher is one for AES.
+            None if self.encryption_keyfile.is_some() => Cipher::default(),
+            None => return Ok(None),
+        };
+        let key = match &self.encryption_keyfile {
+            Some(path) => read_key(path, "--encryption-keyfile")?,
+            None => Secret::new(std::env::var_os(KEY).unwrap_or_default().into_encoded_bytes()),
+        };
+        let _ = scrub_env(KEY);
+        let terms = Encryption::new(cipher, &key);
+        terms.map(Some).ok_or_else(|| {
+            let fix = "name its file with --encryption-keyfile, or set XPRA_ENCRYPTION_KEY";
+            ConfigError::new("--encryption", "there is no key", fix)
+        })
     }
 
     fn username(&self, uri: &Uri) -> Result<Option<Username>, ConfigError> {

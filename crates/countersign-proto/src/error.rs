@@ -56,6 +56,13 @@ pub enum Reason {
     NoCommonMechanism,
     /// A reversible mechanism would have to travel in the clear (S-33).
     NotConfidential,
+    /// The client announces no encryption where the socket takes nothing else (S-38).
+    NotEncrypted,
+    /// The client announces an encryption that is not spoken here.
+    NoCommonCipher,
+    /// What came cannot be decrypted and read: another key, altered bytes, or bytes in clear. Not distinguishable from
+    /// [`Reason::WrongSecret`] outside (S-38).
+    BadCipher,
     /// The client's salt is missing, short, overlong or the server's own (S-30).
     BadClientSalt,
     /// A hello without the response that was due, or a response where none was due (S-15).
@@ -94,6 +101,9 @@ impl Reason {
             Self::IdentityConflict => "identity_conflict",
             Self::NoCommonMechanism => "no_common_mechanism",
             Self::NotConfidential => "not_confidential",
+            Self::NotEncrypted => "not_encrypted",
+            Self::NoCommonCipher => "no_common_cipher",
+            Self::BadCipher => "bad_cipher",
             Self::BadClientSalt => "bad_client_salt",
             Self::NoResponse => "no_response",
             Self::ClaimChanged => "claim_changed",
@@ -161,7 +171,14 @@ impl Refusal {
     /// The text for the peer.
     pub fn public(&self) -> &'static str {
         match self.reason {
-            Reason::NotConfidential => "this login needs an encrypted connection",
+            Reason::NotConfidential => {
+                "this login needs an encrypted connection: use ssl, wss, or AES where the server has it"
+            }
+            Reason::NotEncrypted => {
+                "this socket takes AES only: add --encryption=AES-CBC --encryption-keyfile=FILE, or for old clients \
+                 --tcp-encryption=AES --tcp-encryption-keyfile=FILE"
+            }
+            Reason::NoCommonCipher => "no acceptable encryption is offered",
             Reason::NoCommonMechanism => "no acceptable digest is offered",
             Reason::Malformed => "protocol error",
             Reason::Timeout => "login timeout",

@@ -23,6 +23,8 @@ pub struct Peer {
     /// Whether the wire is SSH, whose own login carries the conversation: a key that is answered with is one that
     /// the peer has signed for this session with.
     pub ssh: bool,
+    /// Whether the packets are under Xpra's AES. It is confidential, and nothing more is proved by it.
+    pub aes: bool,
     /// What the request said that the connection became a WebSocket by: the peer's word, which counts only from
     /// a proxy that is known to set it.
     pub http: Option<Arc<HttpFields>>,
@@ -63,16 +65,15 @@ impl Peer {
         self
     }
 
+    /// The same peer under Xpra's AES.
+    #[must_use]
+    pub fn under_aes(self) -> Self {
+        Self { confidential: true, aes: true, ..self }
+    }
+
     fn new(origin: Origin, confidential: bool) -> Self {
-        Self {
-            origin,
-            confidential,
-            certificate: None,
-            channel_binding: None,
-            tls: None,
-            ssh: false,
-            http: None,
-        }
+        let (certificate, channel_binding, tls, http) = (None, None, None, None);
+        Self { origin, confidential, certificate, channel_binding, tls, ssh: false, aes: false, http }
     }
 
     /// The kernel's credentials of a local peer.

@@ -71,14 +71,21 @@ impl Failure {
             let module = word.strip_suffix("authentication failed");
             module.is_some_and(|module| module.is_empty() || module.ends_with(' '))
         };
+        let begins = |text: &str| words.iter().any(|word| word.starts_with(text));
         let failure = if words.iter().any(refused) {
             Self::new(FailureKind::Refused, "the server refused the login")
                 .with_fix("check the user name and the password")
         } else if says("session busy") {
             Self::new(FailureKind::Busy, "the server takes no login for now").with_fix("try again later")
-        } else if says("this login needs an encrypted connection") {
+        } else if begins("this login needs an encrypted connection") {
             Self::new(FailureKind::Forbidden, "the server needs the password itself, and the wire is open")
-                .with_fix("use tls:// or the server's Unix socket")
+                .with_fix("use tls:// or the server's Unix socket, or --encryption where the server has it")
+        } else if begins("this socket takes AES only") || begins("missing encryption tokens") {
+            Self::new(FailureKind::Forbidden, "the server takes nothing but encrypted packets")
+                .with_fix("add --encryption=AES --encryption-keyfile=FILE, with the key that the server has")
+        } else if says("no acceptable encryption is offered") {
+            Self::new(FailureKind::Forbidden, "the server does not encrypt as this client does")
+                .with_fix("name the server's cipher with --encryption, or leave it out")
         } else if says("no acceptable digest is offered") {
             Self::new(FailureKind::Forbidden, "the server accepts no mechanism of this client")
         } else {

@@ -155,7 +155,8 @@ impl Context {
         if *name == Mechanism::Xor && !self.server.confidential {
             // S-33. It was not offered either, but the reason that helps is this one.
             let cause = "the server asks for the password itself, and the connection is not encrypted";
-            return Err(forbidden(cause.to_owned()).with_fix("use tls:// or the server's Unix socket"));
+            let fix = "use tls:// or the server's Unix socket, or --encryption where the server has it";
+            return Err(forbidden(cause.to_owned()).with_fix(fix));
         }
         if matches!(name, Mechanism::Other(_)) {
             let base = base_name(name);

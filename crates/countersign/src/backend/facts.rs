@@ -17,6 +17,7 @@ pub fn of(grant: &Grant, session: &SessionFacts) -> Value {
         .tls
         .as_ref()
         .map(|tls| json!({ "version": tls.version, "cipher": tls.cipher, "server_name": tls.server_name }));
+    let encryption = tls.or_else(|| peer.aes.then(|| json!({ "version": "AES" })));
     json!({
         "user": identity.map(|identity| identity.name.as_str()),
         "uid": identity.and_then(|identity| identity.uid),
@@ -25,7 +26,7 @@ pub fn of(grant: &Grant, session: &SessionFacts) -> Value {
         "peer": address(peer),
         "transport": session.transport,
         "confidential": peer.confidential,
-        "encryption": tls,
+        "encryption": encryption,
         "certificate": accepted_certificate(grant).map(fingerprint),
         "session": session.id,
     })

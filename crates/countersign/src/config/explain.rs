@@ -327,7 +327,11 @@ fn carries(socket: &SocketConfig) -> String {
         Protocol::Ssh => "then the daemon's own protocol, or Xpra's packets, in one channel",
         Protocol::Rpc => "calls of gRPC, each judged by itself",
     };
-    format!("{wire}; {protocol}")
+    let cipher = socket
+        .encryption
+        .as_ref()
+        .map_or_else(String::new, |it| format!(", under {} only", it.terms.cipher()));
+    format!("{wire}; {protocol}{cipher}")
 }
 
 fn lets_in(socket: &SocketConfig) -> String {

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::{
     backends, file,
     socket::{Kind, NOT_YET},
-    spec::{ModuleSpec, SocketSpec, canonical},
+    spec::{ModuleSpec, SocketSpec, canonical, masked},
 };
 use crate::{
     error::{ConfigError, nearest},
@@ -194,9 +194,7 @@ impl SocketTable {
     fn rows(&self, registry: &Registry) -> Vec<(&str, String, &Origin)> {
         let mut rows = vec![(self.kind.key(), masked_socket(&self.bind.text, registry), &self.bind.origin)];
         for (name, value) in &self.options {
-            let text =
-                if name == "backend" { backends::masked(&value.text) } else { value.text.as_str().into() };
-            rows.push((name, text.into_owned(), &value.origin));
+            rows.push((name, masked(name, &value.text).into_owned(), &value.origin));
         }
         rows.extend(self.auth.iter().map(|auth| ("auth", masked_module(&auth.text, registry), &auth.origin)));
         rows

@@ -20,6 +20,7 @@ use std::{
 mod address;
 mod backends;
 mod chain;
+mod encryption;
 pub mod explain;
 mod file;
 mod layers;
@@ -33,6 +34,7 @@ mod websocket;
 mod wires;
 
 use backends::Backends;
+pub use encryption::{EncryptionOptions, read_key};
 use layers::Written;
 pub use layers::{Effective, Form, KEYS, Key, Layers, Origin};
 pub use paths::Paths;
@@ -300,7 +302,9 @@ impl Sockets<'_> {
         let secret = modules.iter().find(holds_secret).filter(|_| exposed).map(ModuleSpec::name);
         let draft = Draft { kind, spec, switch: &switch.modules, common: self.common };
         let Some(mut socket) = SocketConfig::resolve(draft, self.registry)? else { return Ok(None) };
-        socket.warnings.extend(secret.map(Warning::SecretInArgument));
+        let key = socket.encryption.as_ref().and_then(EncryptionOptions::written_key);
+        let key = key.filter(|_| origin.is_exposed());
+        socket.warnings.extend(secret.into_iter().chain(key).map(Warning::SecretInArgument));
         Ok(Some(socket))
     }
 }

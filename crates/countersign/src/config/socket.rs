@@ -8,6 +8,7 @@ use super::{
     address,
     backends::Backends,
     chain,
+    encryption::EncryptionOptions,
     paths::Paths,
     spec::{ModuleSpec, SocketSpec, canonical},
     unix,
@@ -48,6 +49,8 @@ pub struct SocketConfig {
     pub starttls: Option<StartTls>,
     /// How it takes WebSocket, if it does.
     pub websocket: Option<WebSocketOptions>,
+    /// What clients must encrypt their packets with, whatever the wire (S-66).
+    pub encryption: Option<EncryptionOptions>,
     /// Mode, owner and group of a Unix socket's file, once somebody was first.
     pub unix: UnixOptions,
     /// Whether its chain asks the trust store.
@@ -105,6 +108,7 @@ impl SocketConfig {
         let protocol = protocol(&mut options, kind)?;
         let starttls = starttls(&mut options, accepts, protocol)?;
         let websocket = WebSocketOptions::take(&mut options, kind, protocol)?;
+        let encryption = EncryptionOptions::take(&mut options, protocol)?;
         let usual = usual_chain(kind, registry)?;
         let modules = [spec.auth(), draft.switch, &usual].into_iter().find(|modules| !modules.is_empty());
         let modules = modules.unwrap_or_default();
@@ -131,7 +135,9 @@ impl SocketConfig {
             kind,
             asks_nothing: matches!(protocol, Protocol::Stream | Protocol::Rpc),
             http: websocket.is_some(),
-            cleartext: matches!(kind, Kind::Tcp | Kind::Ws) && accepts != Accepts::Tls,
+            cleartext: matches!(kind, Kind::Tcp | Kind::Ws)
+                && accepts != Accepts::Tls
+                && encryption.is_none(),
             audience: audience(&address, &unix),
             open_without: address::is_local(&address),
         };
@@ -147,6 +153,7 @@ impl SocketConfig {
             protocol,
             starttls,
             websocket,
+            encryption,
             tls: TlsOptions::take(&mut options, &common_tls(kind, common.tls))?,
             host_key: host_key(&mut options)?,
             handshake_timeout: timeout(&mut options, "handshake-timeout", common.handshake_timeout)?,
@@ -398,10 +405,13 @@ pub const SOCKET_OPTIONS: &[SocketOption] = &[
         "the daemon behind: an address or a name from [backends]",
         ALL,
     ),
+    option("encryption", "AES|AES-MODE", "", "Xpra's encryption, without which nobody gets in", HANDED_OVER),
     option("group", "NAME|GID", "", "the group of the socket's file", FILES),
     option("handshake-timeout", "TIME", "limits.handshake-timeout", "when the first message is due", ALL),
     option("host-key", "FILE", "the gateway's own", "the key it is known by, as OpenSSH keeps keys", SSH),
     option("identity", "MODULE", "the last that names anybody", "the module whose name counts", ALL),
+    option("keydata", "0xHEX|b64:BASE64", "", "the key of encryption, in the option itself", HANDED_OVER),
+    option("keyfile", "FILE", "", "a file with the key of encryption", HANDED_OVER),
     option("login-timeout", "TIME", "limits.login-timeout", "when the login must have succeeded", ALL),
     option("mode", "OCTAL", "600, 660 with group", "the permissions of the socket's file", FILES),
     option("name", "NAME", "", "its name in logs, and the FileDescriptorName= of an inherited socket", ALL),

@@ -98,11 +98,19 @@ impl fmt::Display for SocketSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.address)?;
         for (key, value) in &self.settings {
-            // A backend may be a command with a password among its words.
-            let value = if *key == "backend" { backends::masked(value) } else { value.as_str().into() };
-            write!(f, ",{key}={value}")?;
+            write!(f, ",{key}={}", masked(key, value))?;
         }
         self.auth.iter().try_for_each(|module| write!(f, ",auth={module}"))
+    }
+}
+
+/// What may be shown of a socket's option (S-88).
+pub(super) fn masked<'a>(key: &str, value: &'a str) -> Cow<'a, str> {
+    match key {
+        // A backend may be a command with a password among its words.
+        "backend" => backends::masked(value),
+        "keydata" => "<set>".into(),
+        _ => value.into(),
     }
 }
 

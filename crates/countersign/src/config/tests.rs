@@ -64,7 +64,8 @@ fn s_065_what_leaves_a_socket_open_in_xpra_is_an_error_here() {
         (":1,auth=env:X", "an item has no `=`"),
         (":1,auth=env(name=X", "a bracket is not closed"),
         (":1,auth=env(name=\"X)", "a quote is not closed"),
-        (":1,encryption=AES", "an unknown name"),
+        (":1,encryption=AES", "its key is missing"),
+        (":1,encryption=AES,auth=env", "its key is missing"),
     ] {
         for flag in ["bind-tcp", "bind-ssl"] {
             let error = flags(&[&format!("{flag}={bind}")]).unwrap_err();
@@ -214,7 +215,7 @@ fn s_088_no_error_and_no_output_repeats_a_value() {
     ];
     let socket = SOCKET_OPTIONS
         .iter()
-        .filter(|option| !["auth", "backend", "name", "ssl-cert"].contains(&option.spec.name));
+        .filter(|option| !["auth", "backend", "keyfile", "name", "ssl-cert"].contains(&option.spec.name));
     let options = socket.map(|option| format!("{}={CANARY}", option.spec.name));
     let binds = module.iter().map(|text| format!("auth={text}")).chain(options).chain([
         format!("{CANARY}=x"),

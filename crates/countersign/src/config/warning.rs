@@ -18,7 +18,7 @@ pub enum Warning {
     Cleartext(&'static str),
     /// An IPv6 address without brackets.
     Ipv6WithoutBrackets,
-    /// A password is written in an argument, which every local user can read (S-90, W12).
+    /// A password or a key is written in an argument, which every local user can read (S-90, W12).
     SecretInArgument(&'static str),
 }
 
@@ -65,11 +65,13 @@ impl fmt::Display for Warning {
             Self::Ipv6WithoutBrackets => {
                 f.write_str("an IPv6 address is written without []. Write [ADDRESS]:PORT")
             }
-            Self::SecretInArgument(module) => write!(
-                f,
-                "the value of {module} is an argument or in the environment, where others may read it. Use \
-                 file(filename=...)"
-            ),
+            Self::SecretInArgument(name) => {
+                let instead = if *name == "keydata" { "keyfile=FILE" } else { "file(filename=...)" };
+                write!(
+                    f,
+                    "the value of {name} is an argument or in the environment, where others may read it. Use {instead}"
+                )
+            }
         }
     }
 }

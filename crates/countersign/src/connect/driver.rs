@@ -26,7 +26,7 @@ use crate::{
         peer::TlsFacts,
         wire::xpra::{self, Encoder, ServerHello},
     },
-    transport::{Stream, tls::Fingerprint},
+    transport::{Encryption, Stream, tls::Fingerprint},
 };
 
 /// Logs in at one server, as often as it is asked to.
@@ -56,6 +56,7 @@ pub struct Connector {
     require_encryption: bool,
     request: Option<String>,
     silent: bool,
+    encryption: Option<Encryption>,
 }
 
 /// What a server is told, beside the login.
@@ -94,6 +95,8 @@ pub struct ServerFacts {
     pub tls: Option<TlsFacts>,
     /// Whether the system's `ssh` carries the bytes, and answers for the machine.
     pub ssh: bool,
+    /// Whether Xpra's AES is spoken.
+    pub aes: bool,
     /// SHA-256 of the certificate that it asked us for and was shown.
     pub shown: Option<Fingerprint>,
     /// The version of countersign it runs, by its own word; `None` for Xpra's servers.
@@ -122,6 +125,7 @@ impl Connector {
             require_encryption: false,
             request: None,
             silent: false,
+            encryption: None,
         }
     }
 
@@ -198,6 +202,14 @@ impl Connector {
         self
     }
 
+    /// Encrypts as Xpra does, on these terms: a server that does not is left. The wire is then as good as any for a
+    /// password, and nothing protects what it carries from being altered.
+    #[must_use]
+    pub fn with_encryption(mut self, terms: Option<Encryption>) -> Self {
+        self.encryption = terms;
+        self
+    }
+
     /// Whether nothing is said of a login.
     pub fn says_nothing(&self) -> bool {
         self.silent
@@ -262,7 +274,7 @@ impl Connector {
         };
         let mut last_words = String::new();
         for &encoder in *encoders {
-            let mut reached = self.dial().reach().await?;
+            let mut reached = self.reach().await?;
             let conversation = self.conversation(&reached, Arc::clone(&responders));
             let stream = &mut reached.stream;
             match (Login { stream, conversation, encoder, words, first, ventured: false }).run().await {
@@ -300,6 +312,13 @@ impl Connector {
         Err(ConnectError::login(&self.uri, &unreadable(&last_words)))
     }
 
+    /// The server, under what it is to be spoken to with.
+    async fn reach(&self) -> Result<Reached, ConnectError> {
+        let reached = self.dial().reach().await?;
+        let Some(terms) = &self.encryption else { return Ok(reached) };
+        Ok(Reached { stream: reached.stream.under(terms.clone()), confidential: true, ..reached })
+    }
+
     /// S-44: what plain TCP means is said, and refused where that is wanted, before it is used.
     fn judge_wire(&self) -> Result<(), ConnectError> {
         if self.uri.password.is_some() {
@@ -308,12 +327,18 @@ impl Connector {
                  XPRA_PASSWORD or the prompt",
             );
         }
+        if self.silent && self.encryption.is_some() {
+            let why = "encryption is agreed upon in packets, and none are spoken";
+            let error = ConnectError::new(Cause::Usage, self.uri.to_string(), why);
+            return Err(error.with_fix("use tls:// with --protocol stream"));
+        }
         let is_tcp = matches!(self.uri.address, crate::transport::Address::Tcp { .. });
-        let open = is_tcp && !self.uri.tls && self.uri.ssh.is_none();
+        let open = is_tcp && !self.uri.tls && self.uri.ssh.is_none() && self.encryption.is_none();
         if open && self.require_encryption {
             let why = "the connection would not be encrypted, and that is required";
-            return Err(ConnectError::new(Cause::Unverified, self.uri.to_string(), why)
-                .with_fix("use tls:// or the server's Unix socket"));
+            return Err(ConnectError::new(Cause::Unverified, self.uri.to_string(), why).with_fix(
+                "use tls:// or the server's Unix socket, or --encryption where the server has it",
+            ));
         }
         if open && self.uri.is_remote() {
             self.person.tell(&format!(
@@ -397,6 +422,8 @@ impl Connector {
         stream.unread(rest);
         if !is_stream {
             stream.unread(packet.clone());
+        } else if let Some(sealed) = stream.sealed() {
+            sealed.carry_bytes();
         }
         let server = ServerFacts {
             address: self.uri.to_string(),
@@ -405,6 +432,7 @@ impl Connector {
             fingerprint,
             tls,
             ssh: self.uri.ssh.is_some(),
+            aes: self.encryption.is_some(),
             shown,
             countersign,
             is_stream,

@@ -31,7 +31,7 @@ impl ServerFacts {
         let mut found = vec![
             ("address", self.address.clone()),
             ("verified", yes_or_no(self.verified)),
-            ("encrypted", yes_or_no(self.tls.is_some() || self.ssh)),
+            ("encrypted", yes_or_no(self.tls.is_some() || self.ssh || self.aes)),
             ("answered", answered.join(" ")),
         ];
         found.extend(self.fingerprint.map(|it| ("server_key", format!("sha256:{it}"))));

@@ -9,6 +9,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
+use super::encryption;
 use crate::{
     proto::{
         challenge::{self, Hello},
@@ -82,7 +83,7 @@ impl From<Failure> for Unfinished {
 impl Login<'_> {
     /// Talks until the server lets us in or the conversation ends.
     pub(super) async fn run(mut self) -> Result<Welcomed, Unfinished> {
-        let mut inbox = Inbox::new();
+        let mut inbox = Inbox::new(self.stream.sealed().is_some());
         let mut welcome = None;
         self.conversation.start(Instant::now());
         loop {
@@ -111,8 +112,13 @@ impl Login<'_> {
                     let Some(received) = self.receive(&mut inbox).await? else { continue };
                     let message = match received {
                         Received::Message(message) => message,
-                        Received::Challenge(challenge) => self.asked(challenge),
+                        Received::Challenge(challenge) => {
+                            encryption::heed(self.stream, &challenge.caps, false).await?;
+                            self.asked(challenge)
+                        }
                         Received::Welcome(hello, packet) => {
+                            let is_answer = matches!(self.words, Words::Own { request: Some(_), .. });
+                            encryption::heed(self.stream, hello.caps(), is_answer).await?;
                             if self.hear_of_initial(hello.caps()) && self.ventured {
                                 self.first = &[];
                             }
@@ -126,9 +132,16 @@ impl Login<'_> {
         }
     }
 
-    async fn send(&mut self, hello: Hello, is_last: bool) -> Result<(), Failure> {
+    async fn send(&mut self, mut hello: Hello, mut is_last: bool) -> Result<(), Failure> {
         let unwritable = || Failure::new(FailureKind::Closed, "the server closed the connection");
-        let packet = self.packet(hello).encode();
+        if self.stream.sealed().is_some() {
+            // The first hello is in clear, and until the server's hello nothing but packets is decrypted.
+            (hello.initial_response, is_last) = (None, false);
+        }
+        let mut packet = self.packet(hello);
+        let announced = encryption::announce(self.stream, &mut packet).await;
+        announced.map_err(|error| Failure::new(FailureKind::Ended, error.to_string()))?;
+        let packet = packet.encode();
         let packet =
             Zeroizing::new(packet.map_err(|error| Failure::new(FailureKind::Ended, error.to_string()))?);
         let first = if is_last { std::mem::take(&mut self.first) } else { &[] };
@@ -211,12 +224,20 @@ impl Login<'_> {
                 },
                 None => read.await,
             };
-            // A reset is an end like any other: what matters is what was said before it.
-            if read.unwrap_or(0) == 0 {
-                return match inbox.heard {
-                    true => Ok(Some(Received::Message(ServerMessage::Closed))),
-                    false => Err(Unfinished::Unreadable(String::new())),
-                };
+            match read {
+                Err(error) if encryption::is_doubtful(self.stream, &error) => {
+                    encryption::doubt(self.stream, &error)?;
+                    inbox.trust = Trust::InClear;
+                    continue;
+                }
+                // A reset is an end like any other: what matters is what was said before it.
+                Ok(1..) => {}
+                _ => {
+                    return match inbox.heard {
+                        true => Ok(Some(Received::Message(ServerMessage::Closed))),
+                        false => Err(Unfinished::Unreadable(String::new())),
+                    };
+                }
             }
         }
     }
@@ -256,17 +277,30 @@ struct Inbox {
     decoder: Decoder,
     /// A packet came: the server reads our encoder.
     heard: bool,
+    trust: Trust,
+}
+
+/// What is known of the bytes, so that faults in them are put down to what causes them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// They are as the server sent them, for all that is known.
+    AsSent,
+    /// They came out of a cipher that notices nothing.
+    Decrypted,
+    /// They came in clear where they should not have: no more than a farewell is believed.
+    InClear,
 }
 
 impl Inbox {
-    fn new() -> Self {
+    fn new(encrypted: bool) -> Self {
         // A session's hello and the answer to `info` are larger than anything before a login.
         let mut limits = Limits::default();
         limits.wire = 4 << 20;
         limits.decoded = 16 << 20;
         limits.entries = 1 << 16;
         limits.values = 1 << 18;
-        Self { buffer: Vec::new(), decoder: Decoder::new(limits), heard: false }
+        let trust = if encrypted { Trust::Decrypted } else { Trust::AsSent };
+        Self { buffer: Vec::new(), decoder: Decoder::new(limits), heard: false, trust }
     }
 
     /// The next thing in the buffer; `None` if it is not complete.
@@ -275,6 +309,7 @@ impl Inbox {
             let (reply, length) = match self.decoder.decode_reply(&self.buffer) {
                 Ok(Some(found)) => found,
                 Ok(None) => return Ok(None),
+                Err(_) if self.trust == Trust::Decrypted => return Err(encryption::undecipherable().into()),
                 Err(error) => return Ok(Some(malformed(error.to_string()))),
             };
             let bytes: Vec<u8> = self.buffer.drain(..length.min(self.buffer.len())).collect();
@@ -289,6 +324,10 @@ impl Inbox {
             self.heard = true;
             // Anything else is for a session that we do not have: passed over (`ssl-upgrade`).
             if let Some(received) = understand(packet, bytes) {
+                let is_farewell = matches!(received, Received::Message(ServerMessage::Disconnect(_)));
+                if self.trust == Trust::InClear && !is_farewell {
+                    return Err(encryption::in_clear().into());
+                }
                 return Ok(Some(received));
             }
         }

@@ -8,6 +8,7 @@
 //! | `known_servers` | [`KnownServers`]: who was accepted at first contact |
 //! | `identity` | [`OwnIdentity`]: the key and certificate of whoever connects |
 //! | `login` | the conversation over a stream, in packets |
+//! | `encryption` | Xpra's AES, at this end |
 //! | `silent` | nothing of the kind, where the server is told nothing |
 //! | `succession` | the next certificate, while the present one still counts |
 //! | `rpc` | [`Calls`]: having a certificate accepted, and what lets others in |
@@ -20,6 +21,7 @@
 
 mod dial;
 mod driver;
+mod encryption;
 mod error;
 mod identity;
 mod info;

@@ -40,6 +40,7 @@ impl Connector {
             fingerprint,
             tls,
             ssh: self.uri().ssh.is_some(),
+            aes: false,
             shown,
             countersign: None,
             is_stream: true,

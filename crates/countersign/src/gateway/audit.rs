@@ -202,6 +202,7 @@ impl Decision {
         let encryption = match &peer.tls {
             Some(tls) => tls.version,
             None if peer.ssh => "ssh",
+            None if peer.aes => "aes",
             None if peer.confidential => "local",
             None => "none",
         };

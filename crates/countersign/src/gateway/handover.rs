@@ -202,7 +202,7 @@ impl Relay<'_> {
     }
 }
 
-/// The TCP connection that carries a stream, through TLS and WebSocket if need be.
+/// The TCP connection that carries a stream, through TLS, WebSocket and encryption if need be.
 fn tcp(stream: &Stream) -> Option<&TcpStream> {
     match stream.wire() {
         Wire::Tcp(socket) => Some(socket),
@@ -211,6 +211,7 @@ fn tcp(stream: &Stream) -> Option<&TcpStream> {
         Wire::WebSocket(socket) => tcp(socket.carrier()),
         #[cfg(feature = "ssh")]
         Wire::Ssh(_) => None,
+        Wire::Sealed(sealed) => tcp(sealed.carrier()),
         Wire::Unix(_) | Wire::Pipes(..) => None,
     }
 }

@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 use super::{
     Crowd, Place,
     audit::{self, Auditor, Decision},
-    drive::{Acceptor, Admitted, Met, Speech, Turned, XpraClient},
+    drive::{Acceptor, Admitted, Met, Speech, Turned, XpraClient, adopt},
     handover::{self, Control, Ended},
     rpc::{self, Hall},
     trusting::{Guard, Reliance},
@@ -290,7 +290,7 @@ impl Inside {
             client.dismiss(stream, &["session not found error", reason]).await;
             return None;
         }
-        let opened = match self.open_for_xpra(&grant, &client, facts).await {
+        let opened = match self.open_for_xpra(&grant, &client, &mut stream, facts).await {
             Ok(opened) => opened,
             Err(error) => {
                 self.unreachable(&error);
@@ -310,13 +310,14 @@ impl Inside {
         &self,
         grant: &Grant,
         client: &XpraClient,
+        stream: &mut Stream,
         facts: &SessionFacts,
     ) -> Result<Opened, BackendError> {
         let deadline = Instant::now() + PRELUDE;
         let mut opened = self.backend.open(grant, facts).await?;
         if self.backend.wants_xpra_hello() {
             // S-86: a daemon that accepts and does not read, or has no answer, is as good as none.
-            let introduced = timeout_at(deadline.into(), introduce(client, &mut opened.stream)).await;
+            let introduced = timeout_at(deadline.into(), introduce(client, stream, &mut opened.stream)).await;
             introduced.unwrap_or_else(|late| Err(late.into()))?;
         }
         Ok(opened)
@@ -337,8 +338,14 @@ async fn dismiss(Admitted { stream, speech, .. }: Admitted, refusal: &Refusal) {
 
 /// Says the client's hello to an Xpra server and waits for the beginning of its answer, which stays
 /// unread. Until then the client is told of whatever goes wrong; afterwards the stream is the server's.
-async fn introduce(client: &XpraClient, server: &mut Stream) -> std::io::Result<()> {
+async fn introduce(client: &XpraClient, stream: &mut Stream, server: &mut Stream) -> std::io::Result<()> {
     client.forward(server).await?;
+    if client.begins_session() {
+        adopt(stream, server).await?;
+    }
+    if !server.pending().is_empty() {
+        return Ok(());
+    }
     let mut answer = Vec::with_capacity(FIRST_ANSWER);
     if server.read_buf(&mut answer).await? == 0 {
         return Err(std::io::Error::other("it closed the connection instead of an answer to the hello"));

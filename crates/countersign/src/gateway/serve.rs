@@ -254,6 +254,9 @@ fn acceptor(
     if let Some(websocket) = &socket.websocket {
         acceptor = acceptor.taking_websocket(websocket.clone());
     }
+    if let Some(encryption) = &socket.encryption {
+        acceptor = acceptor.requiring_encryption(encryption.terms.clone());
+    }
     Ok(match socket.accepts {
         Accepts::Plain => acceptor,
         Accepts::Tls => acceptor.requiring_tls(certificates.tls(socket)?),

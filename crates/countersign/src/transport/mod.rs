@@ -7,12 +7,14 @@
 //! | TLS over any of them | `tls/` | a certificate's key, channel binding; confidential |
 //! | a channel of SSH | `ssh.rs` | a key that the login has proved; confidential |
 //! | WebSocket over any of them | `websocket.rs` | nothing more than what carries it |
+//! | Xpra's encryption over any of them | `sealed.rs` | confidential, if the login says so |
 #![forbid(unsafe_code)]
 
 mod address;
 mod listener;
 #[cfg(feature = "ssh")]
 mod ssh;
+mod sealed;
 mod stream;
 mod tcp;
 pub mod tls;
@@ -25,6 +27,7 @@ pub use address::{Address, BindError, UnixOptions};
 pub use listener::{Listener, connect, is_shortage};
 #[cfg(feature = "ssh")]
 pub use ssh::{Inbox, Leashed, SshChannel};
+pub use sealed::{Disagreement, Encryption, Sealed};
 pub use stream::{Stream, Wire};
 pub use unix::UnixStream;
 pub(crate) use upgrade::upgrade_to_websocket;

@@ -16,7 +16,7 @@ use tokio::{
 
 #[cfg(feature = "ssh")]
 use super::SshChannel;
-use super::{UnixStream, WebSocket};
+use super::{Encryption, Sealed, UnixStream, WebSocket};
 use crate::proto::stay::Stays;
 
 /// A connected byte stream, with the bytes that were read from it and given back.
@@ -44,6 +44,8 @@ pub enum Wire {
     /// A channel of SSH, our end being the server.
     #[cfg(feature = "ssh")]
     Ssh(Box<SshChannel>),
+    /// Xpra's encryption over any of the others.
+    Sealed(Box<Sealed>),
     /// A program's standard output and input.
     Pipes(ChildStdout, ChildStdin),
 }
@@ -86,10 +88,28 @@ impl Stream {
 
     /// Whether its bytes come in frames of WebSocket.
     pub fn is_websocket(&self) -> bool {
-        matches!(self.wire, Wire::WebSocket(_))
+        match &self.wire {
+            Wire::WebSocket(_) => true,
+            Wire::Sealed(sealed) => sealed.carrier().is_websocket(),
+            _ => false,
+        }
     }
 
-    /// The descriptor whose bytes are the stream's own: not for TLS or WebSocket, nor while
+    /// The same under Xpra's encryption, once its two ends agree about it.
+    #[must_use]
+    pub fn under(self, terms: Encryption) -> Self {
+        Self::new(Wire::Sealed(Box::new(Sealed::new(self, terms))))
+    }
+
+    /// Xpra's encryption, if its packets are under it.
+    pub fn sealed(&mut self) -> Option<&mut Sealed> {
+        match &mut self.wire {
+            Wire::Sealed(sealed) => Some(sealed),
+            _ => None,
+        }
+    }
+
+    /// The descriptor whose bytes are the stream's own: not for TLS, WebSocket or encryption, nor while
     /// bytes are [`Stream::pending`]. For `splice` and for handing the socket over.
     #[cfg(unix)]
     pub fn plain_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -99,7 +119,11 @@ impl Stream {
             Wire::Tcp(socket) => Some(socket.as_fd()),
             #[cfg(feature = "ssh")]
             Wire::Ssh(_) => None,
-            Wire::TlsServer(_) | Wire::TlsClient(_) | Wire::WebSocket(_) | Wire::Pipes(..) => None,
+            Wire::TlsServer(_)
+            | Wire::TlsClient(_)
+            | Wire::WebSocket(_)
+            | Wire::Sealed(_)
+            | Wire::Pipes(..) => None,
         }
     }
 }
@@ -150,6 +174,7 @@ impl AsyncRead for Stream {
             Wire::WebSocket(wire) => Pin::new(wire).poll_read(cx, buf),
             #[cfg(feature = "ssh")]
             Wire::Ssh(wire) => Pin::new(wire).poll_read(cx, buf),
+            Wire::Sealed(wire) => Pin::new(wire).poll_read(cx, buf),
             Wire::Pipes(output, _) => Pin::new(output).poll_read(cx, buf),
         }
     }
@@ -165,6 +190,7 @@ impl AsyncWrite for Stream {
             Wire::WebSocket(wire) => Pin::new(wire).poll_write(cx, buf),
             #[cfg(feature = "ssh")]
             Wire::Ssh(wire) => Pin::new(wire).poll_write(cx, buf),
+            Wire::Sealed(wire) => Pin::new(wire).poll_write(cx, buf),
             Wire::Pipes(_, input) => Pin::new(input).poll_write(cx, buf),
         }
     }
@@ -183,6 +209,7 @@ impl AsyncWrite for Stream {
             Wire::WebSocket(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
             #[cfg(feature = "ssh")]
             Wire::Ssh(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
+            Wire::Sealed(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
             Wire::Pipes(_, input) => Pin::new(input).poll_write_vectored(cx, bufs),
         }
     }
@@ -196,6 +223,7 @@ impl AsyncWrite for Stream {
             Wire::WebSocket(wire) => wire.is_write_vectored(),
             #[cfg(feature = "ssh")]
             Wire::Ssh(wire) => wire.is_write_vectored(),
+            Wire::Sealed(wire) => wire.is_write_vectored(),
             Wire::Pipes(_, input) => input.is_write_vectored(),
         }
     }
@@ -209,6 +237,7 @@ impl AsyncWrite for Stream {
             Wire::WebSocket(wire) => Pin::new(wire).poll_flush(cx),
             #[cfg(feature = "ssh")]
             Wire::Ssh(wire) => Pin::new(wire).poll_flush(cx),
+            Wire::Sealed(wire) => Pin::new(wire).poll_flush(cx),
             Wire::Pipes(_, input) => Pin::new(input).poll_flush(cx),
         }
     }
@@ -222,6 +251,7 @@ impl AsyncWrite for Stream {
             Wire::WebSocket(wire) => Pin::new(wire).poll_shutdown(cx),
             #[cfg(feature = "ssh")]
             Wire::Ssh(wire) => Pin::new(wire).poll_shutdown(cx),
+            Wire::Sealed(wire) => Pin::new(wire).poll_shutdown(cx),
             Wire::Pipes(_, input) => Pin::new(input).poll_shutdown(cx),
         }
     }

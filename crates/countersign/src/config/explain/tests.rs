@@ -16,14 +16,16 @@ fn config() -> Config {
 
 #[test]
 fn a_unix_socket_says_which_wires_it_carries() {
-    let config = flags(&["bind=/a,require-tls=yes", "bind=/b,protocols=plain+tls"]).unwrap();
+    let sealed = "bind=/c,encryption=AES-CTR,keydata=0x6b6579";
+    let config = flags(&["bind=/a,require-tls=yes", "bind=/b,protocols=plain+tls", sealed]).unwrap();
     let carried: Vec<String> =
         explain(&config, &registry()).into_iter().map(|report| report.carries).collect();
     assert_eq!(
         carried,
         [
             "a Unix socket, TLS only; the first bytes tell the protocol",
-            "a Unix socket in the clear and TLS, under one chain; the first bytes tell the protocol"
+            "a Unix socket in the clear and TLS, under one chain; the first bytes tell the protocol",
+            "a Unix socket; the first bytes tell the protocol, under AES-CTR only"
         ]
     );
 }

@@ -45,6 +45,57 @@ fn the_options_of_a_socket_become_its_values() {
 }
 
 #[test]
+fn a_socket_is_encrypted_where_it_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str, mode: u32| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        path.display().to_string()
+    };
+    let codes = file("codes", "alice|GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n", 0o600);
+    let (key, open, empty) =
+        (file("key", "key", 0o600), file("open", "key", 0o644), file("empty", "\n", 0o600));
+    let of = |bind: &str| flags(&[&format!("bind-tcp=:1,auth=otp(filename={codes}){bind}")]);
+    for (bind, cipher) in [
+        (format!(",encryption=AES,keyfile={key}"), Some("AES")),
+        (format!(",encryption=aes-ctr,keyfile={key}"), Some("AES-CTR")),
+        (format!(",keyfile={key}"), Some("AES")),
+        (String::new(), None),
+    ] {
+        let socket = of(&bind).unwrap().sockets.remove(0);
+        assert_eq!(socket.encryption.as_ref().map(|it| it.terms.cipher().to_string()).as_deref(), cipher);
+        // S-33: what is encrypted needs no warning of the module's.
+        assert_eq!(socket.warnings.is_empty(), cipher.is_some(), "{:?}", socket.warnings);
+    }
+    let written = of(",keydata=0x6b6579").unwrap().sockets.remove(0);
+    assert_eq!(written.warnings, [Warning::SecretInArgument("keydata")]);
+    for (wrong, why) in [
+        (format!(",keyfile={key}x"), "there is no such file"),
+        (format!(",keyfile={open}"), "open"),
+        (format!(",keyfile={empty}"), "there is no key in it"),
+        (format!(",encryption=AES,keyfile={key},protocol=stream"), "agreed upon in Xpra's packets"),
+        (format!(",keyfile={key},keydata=0x00"), "there is a key file too"),
+        (",keydata=?".to_owned(), "it is no key"),
+        (format!(",encryption=DES,keyfile={key}"), "there is no such cipher"),
+    ] {
+        let error = of(&wrong).unwrap_err();
+        assert!(error.to_string().contains(why), "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn s_088_a_key_that_is_written_is_shown_nowhere() {
+    let mut layers = Layers::default();
+    layers.flag("bind-tcp", "127.0.0.1:1,keydata=0x6b6579").unwrap();
+    let shown = format!("{:?}", layers.effective(&Registry::builtin()));
+    assert!(shown.contains("keydata=<set>") && !shown.contains("6b6579"), "{shown}");
+    let config = flags(&["bind-tcp=127.0.0.1:1,keydata=0x6b6579"]).unwrap();
+    let shown = format!("{config:?} {}", config.sockets[0].warnings[0]);
+    assert!(!shown.contains("6b6579") && !shown.contains("107, 101, 121"), "{shown}");
+}
+
+#[test]
 fn websocket_is_taken_where_first_bytes_tell_it_and_where_nothing_else_is() {
     let of = |bind: &str| flags(&[&format!("{bind},auth=none")]).unwrap().sockets.remove(0);
     for (bind, required) in [

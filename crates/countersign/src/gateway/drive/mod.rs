@@ -21,6 +21,7 @@ use tokio::{
     time::timeout_at,
 };
 
+mod encryption;
 mod packets;
 mod patience;
 mod silent;
@@ -31,6 +32,7 @@ mod starttls;
 mod tests;
 mod upgrade;
 
+pub(super) use encryption::adopt;
 pub use packets::XpraClient;
 pub(super) use packets::random;
 
@@ -46,7 +48,7 @@ use crate::{
         server::{CHECKS_AT_ONCE, Check, Conversation, Settings},
         wire::detect::{Detected, detect},
     },
-    transport::{Stream, tls::ServerTls},
+    transport::{Encryption, Stream, tls::ServerTls},
 };
 
 /// Lets clients in by the rules of one socket.
@@ -62,6 +64,7 @@ pub struct Acceptor {
     websocket: Option<WebSocketOptions>,
     #[cfg(feature = "ssh")]
     ssh: Option<Arc<ssh::SshServer>>,
+    encryption: Option<Encryption>,
 }
 
 /// Which bytes a socket takes. The chain is the same whatever they are (S-66).
@@ -151,6 +154,7 @@ impl Acceptor {
             wires: Wires::Plain,
             starttls: None,
             websocket: None,
+            encryption: None,
             #[cfg(feature = "ssh")]
             ssh: None,
         }
@@ -229,6 +233,14 @@ impl Acceptor {
     pub fn speaking_ssh(mut self, key: russh::keys::PrivateKey) -> Result<Self, ConfigError> {
         self.ssh = Some(Arc::new(ssh::SshServer::new(key)?));
         Ok(self)
+    }
+
+    /// The same for clients whose packets are under Xpra's AES on these terms, on every wire (S-66). Nobody else gets
+    /// in.
+    #[must_use]
+    pub fn requiring_encryption(mut self, terms: Encryption) -> Self {
+        self.encryption = Some(terms);
+        self
     }
 
     /// Its chain.

@@ -1,13 +1,13 @@
 //! The driver for Xpra packets: it reads and writes, and holds no rule of a login.
 
-use std::{sync::Arc, time::Instant};
+use std::{io::ErrorKind, sync::Arc, time::Instant};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
 };
 
-use super::{Acceptor, Admitted, FAREWELL, Patience, Speech, Turned};
+use super::{Acceptor, Admitted, FAREWELL, Patience, Speech, Turned, encryption};
 use crate::{
     Chain, Claim, Peer, Refusal,
     proto::{
@@ -43,13 +43,22 @@ impl XpraClient {
         self.hello.caps().find(ANNOUNCEMENT).is_some()
     }
 
+    /// Whether more follows the answer to its hello than the end. Only then is anything announced in it.
+    pub(in crate::gateway) fn begins_session(&self) -> bool {
+        self.hello.requests.is_empty()
+    }
+
     /// Tells our own client that the daemon's bytes follow.
     ///
     /// # Errors
     /// The connection broke.
     pub async fn welcome(&mut self, stream: &mut Stream) -> std::io::Result<()> {
         stream.unread(std::mem::take(&mut self.first_words));
-        self.reply(stream, Caps::default().with("stream", Value::Bool(true))).await
+        self.reply(stream, Caps::default().with("stream", Value::Bool(true))).await?;
+        if let Some(sealed) = stream.sealed() {
+            sealed.carry_bytes();
+        }
+        Ok(())
     }
 
     /// Answers the hello with these capabilities, and who answers.
@@ -58,6 +67,7 @@ impl XpraClient {
     /// The connection broke, or the capabilities cannot be written in the client's encoder.
     pub async fn reply(&self, stream: &mut Stream, caps: Caps) -> std::io::Result<()> {
         let caps = announced(caps, self.took_initial).with("version", XPRA_VERSION);
+        let caps = if self.begins_session() { sealing(stream, caps).await? } else { caps };
         let hello = ServerHello::with_caps(caps).map_err(std::io::Error::other)?;
         send(stream, &hello.packet(self.hello.encoder)).await
     }
@@ -98,7 +108,12 @@ pub(super) async fn drive(
     patience: Patience,
 ) -> Result<Admitted, Turned> {
     let chain = Arc::clone(&acceptor.chain);
-    let conversation = Conversation::new(chain, Arc::clone(&peer), acceptor.settings, random, start);
+    // S-33: nothing of a client that does not encrypt gets as far as the conversation.
+    let (stream, judged) = match &acceptor.encryption {
+        Some(terms) => (stream.under(terms.clone()), Arc::new(Peer::clone(&peer).under_aes())),
+        None => (stream, Arc::clone(&peer)),
+    };
+    let conversation = Conversation::new(chain, judged, acceptor.settings, random, start);
     let decoder = Decoder::new(Limits::default());
     let login = Login { acceptor, stream, conversation, patience, decoder, hello: None };
     login.drive(peer).await
@@ -146,6 +161,10 @@ impl Login<'_> {
             }
         };
         let username = self.hello.as_ref().and_then(|hello| hello.username.clone());
+        let peer = match self.stream.sealed() {
+            Some(sealed) if sealed.is_agreed() => Arc::new(Peer::clone(&peer).under_aes()),
+            _ => peer,
+        };
         self.refuse(&refusal).await;
         Err(Turned { refusal, peer, username })
     }
@@ -162,14 +181,17 @@ impl Login<'_> {
             match self.decoder.decode(buffer) {
                 Ok(Some((packet, length))) => {
                     buffer.drain(..length);
-                    return self.message(packet).await;
+                    return self.message(packet, !buffer.is_empty()).await;
                 }
                 Ok(None) => {}
-                Err(error) => return Some(malformed(&error)),
+                Err(error) => return Some(self.unreadable(malformed(&error))),
             }
             match self.patience.wait(super::read_some(&mut self.stream, buffer)).await {
                 Some(Ok(0)) => return Some(ClientMessage::Closed),
                 Some(Ok(_)) => {}
+                Some(Err(error)) if error.kind() == ErrorKind::InvalidData => {
+                    return Some(self.unreadable(super::broken(&error)));
+                }
                 Some(Err(error)) => return Some(ClientMessage::Malformed(super::broken(&error))),
                 None => {
                     self.conversation.handle_timeout(Instant::now());
@@ -180,18 +202,31 @@ impl Login<'_> {
     }
 
     /// What a packet says, for the conversation; the one request that is answered without a login
-    /// is answered here (S-14, W45).
-    async fn message(&mut self, packet: Packet) -> Option<ClientMessage> {
+    /// is answered here (S-14, W45). `behind`: bytes came with it.
+    async fn message(&mut self, packet: Packet, behind: bool) -> Option<ClientMessage> {
         // A client that has no answer says goodbye: it has done nothing wrong.
         if packet.kind == Kind::Disconnect {
             return Some(ClientMessage::Closed);
         }
         let mut hello = match Hello::read(packet) {
             Ok(hello) => hello,
-            Err(error) => return Some(malformed(&error)),
+            Err(error) => return Some(self.unreadable(malformed(&error))),
         };
         if hello.version.is_none() {
-            return Some(malformed_because("the hello names no version"));
+            let refusal = Refusal::new(Reason::Malformed, "the hello names no version");
+            return Some(self.unreadable(refusal));
+        }
+        let heeded = encryption::heed(&mut self.stream, &mut hello, &self.acceptor.chain, behind);
+        match self.patience.wait(heeded).await {
+            Some(Ok(())) => {}
+            Some(Err(refusal)) => {
+                self.hello = Some(hello);
+                return Some(ClientMessage::Unacceptable(refusal));
+            }
+            None => {
+                self.conversation.handle_timeout(Instant::now());
+                return None;
+            }
         }
         if hello.requests("version") {
             let answer = ServerHello::with_version(XPRA_VERSION).packet(hello.encoder);
@@ -203,22 +238,34 @@ impl Login<'_> {
         Some(message)
     }
 
+    /// A message that says what was wrong, or under encryption nothing of it.
+    fn unreadable(&mut self, refusal: Refusal) -> ClientMessage {
+        match encryption::unreadable(&mut self.stream, refusal) {
+            Ok(refusal) => ClientMessage::Malformed(refusal),
+            Err(refusal) => ClientMessage::Unacceptable(refusal),
+        }
+    }
+
     async fn send_challenge(&mut self, challenge: challenge::Challenge) -> Result<(), Refusal> {
         let encoder = self.encoder();
         let mut caps = announced(Caps::default(), self.conversation.took_initial_response());
         if challenge.is_last {
             caps = caps.with(LAST, Value::Bool(true));
         }
-        let packet = Challenge {
+        let mut packet = Challenge {
             salt: challenge.salt,
-            caps,
+            caps: Caps::default(),
             digest: challenge.mechanism.to_string(),
             salt_digest: Some(challenge.salt_digest),
             prompt: Some(challenge.prompt),
         };
         self.patience.extend(self.conversation.poll_timeout().unwrap_or_else(Instant::now));
+        let sending = async {
+            packet.caps = sealing(&mut self.stream, caps).await?;
+            send(&mut self.stream, &packet.packet(encoder)).await
+        };
         // S-08: a peer that does not read what it is sent is left at its deadline.
-        match self.patience.wait(send(&mut self.stream, &packet.packet(encoder))).await {
+        match self.patience.wait(sending).await {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => Err(super::broken(&error)),
             None => Err(Refusal::new(Reason::Timeout, "the client does not read its challenge")),
@@ -293,12 +340,16 @@ fn value_of(json: &serde_json::Value) -> Value {
     }
 }
 
-fn malformed(error: &WireError) -> ClientMessage {
-    ClientMessage::Malformed(Refusal::new(Reason::Malformed, format!("{}: {error}", error.reason())))
+/// `caps` with what this end announces of encryption, where the stream is under it.
+async fn sealing(stream: &mut Stream, caps: Caps) -> std::io::Result<Caps> {
+    match stream.sealed() {
+        Some(sealed) => sealed.announce(caps).await,
+        None => Ok(caps),
+    }
 }
 
-fn malformed_because(cause: &'static str) -> ClientMessage {
-    ClientMessage::Malformed(Refusal::new(Reason::Malformed, cause))
+fn malformed(error: &WireError) -> Refusal {
+    Refusal::new(Reason::Malformed, format!("{}: {error}", error.reason()))
 }
 
 fn packet_bytes(packet: &Packet) -> Vec<u8> {
@@ -314,6 +365,10 @@ async fn send(stream: &mut Stream, packet: &Packet) -> std::io::Result<()> {
 /// Says the last word and waits a moment for the peer to go, so that what it still sends does not
 /// reset the connection before it has read why. Nothing of it is looked at (W37).
 pub(super) async fn part(stream: &mut Stream, last: &[u8]) {
+    if let Some(sealed) = stream.sealed() {
+        // S-38: what could not be decrypted waits for the peer as long as anything else.
+        sealed.read_in_clear();
+    }
     let farewell = async {
         stream.write_all(last).await?;
         // Xpra's clients forget what they have not looked at yet when a WebSocket is closed: they leave first.

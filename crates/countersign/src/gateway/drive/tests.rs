@@ -21,6 +21,7 @@ use crate::{
     trust::ServerIdentity,
 };
 
+mod encryption;
 mod upgrades;
 
 fn acceptor(modules: &[&str]) -> Acceptor {

@@ -6,10 +6,11 @@ use crate::{
     gateway::Gateway,
     proto::chain::CheckPassword,
     proto::wire::websocket::{Opcode, write_frame},
+    proto::wire::xpra::{Caps, Value, cipher::Cipher},
     transport::{self, Address, WebSocket, upgrade_to_websocket},
 };
 
-/// The wires that one connection may become.
+/// The wires that one connection may become, each in clear and under Xpra's encryption.
 const WAYS: [(&str, bool, bool); 4] = [
     ("packets", false, false),
     ("TLS", true, false),
@@ -18,45 +19,61 @@ const WAYS: [(&str, bool, bool); 4] = [
 ];
 
 #[tokio::test]
-async fn s_066_every_upgrade_of_every_socket_has_the_chain_of_the_socket() {
+async fn s_066_every_upgrade_of_every_socket_has_the_chain_and_the_encryption_of_the_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "a key of this test").unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     for (chain, passes) in [("fail", false), ("none", true)] {
-        let folder = tempfile::tempdir().unwrap();
         let mut layers = Layers::default();
-        let unix = format!("{},protocols=plain+tls", folder.path().join("door").display());
-        let loopback = "127.0.0.1:0".to_owned();
         // Which of the ways lead in at a socket of that kind.
-        let sockets = [
-            ("bind", unix, [true; 4]),
-            ("bind-tcp", loopback.clone(), [true; 4]),
-            ("bind-ssl", loopback.clone(), [false, true, false, true]),
-            ("bind-ws", loopback.clone(), [false, false, true, false]),
-            ("bind-wss", loopback, [false, false, false, true]),
+        let kinds = [
+            ("bind", [true; 4]),
+            ("bind-tcp", [true; 4]),
+            ("bind-ssl", [false, true, false, true]),
+            ("bind-ws", [false, false, true, false]),
+            ("bind-wss", [false, false, false, true]),
         ];
-        for (kind, address, _) in &sockets {
-            layers.flag(kind, &format!("{address},auth={chain}")).unwrap();
+        let both = [false, true];
+        let sockets: Vec<_> =
+            kinds.iter().flat_map(|(kind, open)| both.map(|sealed| (*kind, *open, sealed))).collect();
+        for (kind, _, sealed) in &sockets {
+            let address = match *kind {
+                "bind" => {
+                    format!("{}-{chain}-{sealed},protocols=plain+tls", folder.path().join("door").display())
+                }
+                _ => "127.0.0.1:0".to_owned(),
+            };
+            let sealing =
+                if *sealed { format!(",encryption=AES,keyfile={}", key.display()) } else { String::new() };
+            layers.flag(kind, &format!("{address},auth={chain}{sealing}")).unwrap();
         }
         layers.flag("state-dir", folder.path().join("state").to_str().unwrap()).unwrap();
         layers.flag("refusal-delay", "100ms").unwrap();
         let paths = Paths::new(true, "/nonexistent", "/nonexistent", "/nonexistent");
         let config = Config::new(&layers, &Registry::builtin(), &paths).unwrap();
         let gateway = Gateway::open(&config).await.unwrap();
-        let addresses: Vec<Address> = gateway.sockets().map(|(_, address)| address.clone()).collect();
+        let doors: Vec<(String, Address)> =
+            gateway.sockets().map(|(name, address)| (name.to_owned(), address.clone())).collect();
+        assert_eq!(doors.len(), sockets.len());
         let running = tokio::spawn(gateway.run(std::future::pending(), std::future::pending()));
-        for ((kind, _, open), address) in sockets.iter().zip(&addresses) {
+        for ((kind, open, sealed), (_, address)) in sockets.iter().zip(&doors) {
             for ((way, tls, websocket), open) in WAYS.into_iter().zip(open) {
-                let told = enter(address, tls, websocket).await;
-                let name = told.as_ref().map(|packet| packet.kind.clone());
-                let expected = match (open, passes) {
-                    (false, _) => None,
-                    (true, true) => Some(Kind::Hello),
-                    (true, false) => Some(Kind::Disconnect),
-                };
-                assert_eq!(name, expected, "{way} at {kind} with {chain}");
-                if let (Some(packet), false) = (told, passes) {
-                    assert!(
-                        Disconnect::read(&packet).unwrap().is_authentication_failure(),
-                        "{way} at {kind}"
-                    );
+                for client_seals in both {
+                    let told = enter(address, tls, websocket, client_seals).await;
+                    let what = format!("{way} at {kind} with {chain}, sealed: {sealed}, {client_seals}");
+                    let expected = match (open, client_seals == *sealed, passes) {
+                        (false, ..) => None,
+                        (true, true, true) => Some("hello"),
+                        (true, true, false) => Some("authentication failed"),
+                        (true, false, _) if *sealed => Some("this socket takes AES only"),
+                        (true, false, _) => Some("no acceptable encryption is offered"),
+                    };
+                    match (told, expected) {
+                        (None, None) => {}
+                        (Some(told), Some(expected)) => assert!(told.starts_with(expected), "{what}: {told}"),
+                        (told, expected) => panic!("{what}: {told:?}, not {expected:?}"),
+                    }
                 }
             }
         }
@@ -64,8 +81,9 @@ async fn s_066_every_upgrade_of_every_socket_has_the_chain_of_the_socket() {
     }
 }
 
-/// What a client is told that comes that way and asks who it is; `None` if the way is not there.
-async fn enter(address: &Address, tls: bool, websocket: bool) -> Option<Packet> {
+/// What a client is told that comes that way and asks who it is: `hello`, or the reason of its end. `None` if the way is
+/// not there.
+async fn enter(address: &Address, tls: bool, websocket: bool, seals: bool) -> Option<String> {
     let mut stream = transport::connect(address, Duration::from_secs(5)).await.unwrap();
     if tls {
         let dial = ClientTls::new(&Trust::Unverified, None, OldestVersion::Tls13).unwrap();
@@ -75,15 +93,32 @@ async fn enter(address: &Address, tls: bool, websocket: bool) -> Option<Packet> 
     if websocket {
         stream = upgrade_to_websocket(stream, address, "/").await.ok()?;
     }
-    let asks = ClientHello { request: Some("info".into()), ..hello() };
-    stream.write_all(&asks.packet(Encoder::Rencodeplus).encode().unwrap()).await.ok()?;
+    let mut asks = ClientHello { request: Some("info".into()), ..hello() }.packet(Encoder::Rencodeplus);
+    if seals {
+        let key = Secret::new("a key of this test");
+        stream = stream.under(transport::Encryption::new(Cipher::default(), &key).unwrap());
+        let announced = Value::from(stream.sealed()?.announce(Caps::default()).await.unwrap());
+        if let (Some(Value::Dict(caps)), Value::Dict(entries)) = (asks.items.first_mut(), announced) {
+            caps.extend(entries);
+        }
+    }
+    stream.write_all(&asks.encode().unwrap()).await.ok()?;
     let (decoder, mut bytes) = (Decoder::new(Limits::default()), Vec::new());
     loop {
         if let Some((Reply::Packet(packet), _)) = decoder.decode_reply(&bytes).ok()? {
-            return Some(packet);
+            return Some(match packet.kind {
+                Kind::Disconnect => Disconnect::read(&packet).unwrap().reasons.join(" "),
+                kind => kind.name().to_owned(),
+            });
         }
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
+        match stream.read_buf(&mut bytes).await {
+            Ok(0) => return None,
+            Ok(_) => {}
+            // A refusal that came in clear although this client wants none.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData && stream.sealed().is_some() => {
+                stream.sealed()?.read_in_clear();
+            }
+            Err(_) => return None,
         }
     }
 }

@@ -1,0 +1,210 @@
+//! Xpra's AES: Debian's client at the gateway, our client at Debian's server, and our two ends in every mode.
+
+use countersign_interop::{
+    Place,
+    gateway::{Door, Gateway, countersign},
+    process::{Finished, must, run, run_with_input},
+    xpra::{self, Attached, Session, exit},
+};
+
+/// A folder with the password and the keys of a test.
+struct Secrets {
+    place: Place,
+    password: String,
+    key: String,
+    other: String,
+}
+
+impl Secrets {
+    fn new() -> Self {
+        let place = Place::new();
+        let password = place.file("password", "a word to get in");
+        let key = place.file("key", "0123456789abcdef0123456789abcdef\n");
+        let other = place.file("other", "another key");
+        Self { place, password, key, other }
+    }
+
+    /// What Xpra's client is told.
+    fn xpra(&self, key: &str) -> Vec<String> {
+        let password = format!("--password-file={}", self.password);
+        vec![password, "--tcp-encryption=AES".to_owned(), format!("--tcp-encryption-keyfile={key}")]
+    }
+
+    /// What ours is told.
+    fn ours(&self, cipher: &str, key: &str) -> Vec<String> {
+        let password = format!("--password-file={}", self.password);
+        vec![password, format!("--encryption={cipher}"), format!("--encryption-keyfile={key}")]
+    }
+
+    fn gateway(&self, kind: &str, more: &str, session: Option<&Session>) -> Gateway {
+        let (password, key) = (&self.password, &self.key);
+        let bind = format!("--{kind}=127.0.0.1:0,auth=file(filename={password}),keyfile={key}{more}");
+        let backend = session.map(|session| format!("--backend=xpra+unix:{}", session.socket));
+        Gateway::start(&[Some(bind), backend].into_iter().flatten().collect::<Vec<_>>())
+    }
+
+    fn info(&self, arguments: &[String], address: &str) -> Finished {
+        let arguments = [&["info".to_owned()], arguments, &[address.to_owned()]].concat();
+        run(&mut countersign(&self.place, &arguments))
+    }
+}
+
+#[test]
+fn xpras_client_is_let_in_with_the_key_and_not_without() {
+    let (secrets, session) = (Secrets::new(), Session::open("behind-aes"));
+    for more in ["", ",encryption=AES-CBC"] {
+        let gateway = secrets.gateway("bind-tcp", more, Some(&session));
+        let address = format!("tcp://alice@127.0.0.1:{}/", gateway.port());
+        let knock = |arguments: &[String]| xpra::info(&address, arguments, &[]);
+        xpra::expect_answer_of(&session, knock(&secrets.xpra(&secrets.key)));
+        // A key in the environment is one as well.
+        let plain = &secrets.xpra("")[..2];
+        let key = [("XPRA_ENCRYPTION_KEY", "0123456789abcdef0123456789abcdef")];
+        xpra::expect_answer_of(&session, xpra::info(&address, plain, &key));
+        assert_ne!(knock(&secrets.xpra(&secrets.other)).code, exit::OK);
+        let unencrypted = knock(&secrets.xpra("")[..1]).expect_code(exit::CONNECTION_FAILED);
+        unencrypted.expect_text("--tcp-encryption=AES --tcp-encryption-keyfile=FILE");
+        let log = gateway.log();
+        assert!(log.contains("not_encrypted"), "{log}");
+        assert!(!log.contains("0123456789abcdef") && !log.contains("a word to get in"), "{log}");
+    }
+    // A mode that Debian's Xpra has not, and a socket that does not encrypt.
+    let gateway = secrets.gateway("bind-tcp", ",encryption=AES-CTR", Some(&session));
+    let address = format!("tcp://alice@127.0.0.1:{}/", gateway.port());
+    assert_ne!(xpra::info(&address, &secrets.xpra(&secrets.key), &[]).code, exit::OK);
+    assert!(gateway.log().contains("no_common_cipher"), "{}", gateway.log());
+}
+
+#[test]
+fn xpras_client_encrypts_within_a_websocket_and_on_a_unix_socket() {
+    let (secrets, session) = (Secrets::new(), Session::open("behind-wires"));
+    let front = secrets.place.text("front");
+    let chain = format!("auth=file(filename={}),encryption=AES,keyfile={}", secrets.password, secrets.key);
+    let gateway = Gateway::start(&[
+        format!("--bind-ws=127.0.0.1:0,{chain}"),
+        format!("--bind={front},{chain}"),
+        format!("--backend=xpra+unix:{}", session.socket),
+    ]);
+    for address in [format!("ws://alice@127.0.0.1:{}/", gateway.port()), format!("socket://alice@{front}")] {
+        xpra::expect_answer_of(&session, xpra::info(&address, &secrets.xpra(&secrets.key), &[]));
+        assert_ne!(xpra::info(&address, &secrets.xpra(&secrets.other), &[]).code, exit::OK, "{address}");
+        let unencrypted = xpra::info(&address, &secrets.xpra("")[..1], &[]);
+        unencrypted.expect_code(exit::CONNECTION_FAILED).expect_text("this socket takes AES only");
+    }
+}
+
+#[test]
+fn xpras_client_has_a_whole_session_under_aes() {
+    let (secrets, session) = (Secrets::new(), Session::open("attached-under-aes"));
+    let gateway = secrets.gateway("bind-tcp", "", Some(&session));
+    let address = format!("tcp://alice@127.0.0.1:{}/", gateway.port());
+    let attached = Attached::start(&address, &secrets.xpra(&secrets.key));
+    let inside = format!("socket://{}", session.socket);
+    let joined =
+        attached.client.eventually(|| xpra::info(&inside, &[], &[]).stdout.contains("\nclients=1\n"));
+    assert!(joined, "{}\n--- session:\n{}", attached.client.output(), session.log());
+    let encrypted =
+        attached.client.eventually(|| attached.client.output().contains("sending data using AES encryption"));
+    assert!(encrypted, "{}", attached.client.output());
+    // It pings and is answered for a while.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert!(attached.client.ended().is_none(), "{}\n{}", attached.client.output(), gateway.log());
+}
+
+#[test]
+fn our_client_logs_in_at_xpras_server_with_its_key_and_not_without() {
+    let secrets = Secrets::new();
+    let server = Session::start("encrypted", &[format!("file:filename={}", secrets.password)], |command| {
+        command.arg("--tcp-encryption=AES").arg(format!("--tcp-encryption-keyfile={}", secrets.key));
+    });
+    let address = format!("tcp://alice@127.0.0.1:{}/", server.port);
+    for cipher in ["AES", "AES-CBC"] {
+        let inside = secrets.info(&secrets.ours(cipher, &secrets.key), &address).expect_success();
+        inside.expect_text("session.name=encrypted").expect_text("client.encrypted=yes");
+    }
+    let refused = secrets.info(&secrets.ours("AES", &secrets.other), &address).expect_code(76);
+    refused.expect_text("it has another key").expect_text("--encryption-keyfile");
+    let plain = &secrets.ours("AES", "")[..1];
+    let refused = secrets.info(plain, &address).expect_code(76);
+    refused.expect_text("nothing but encrypted packets").expect_text("--encryption=AES");
+    let without_key = [plain, &["--encryption=AES".to_owned()]].concat();
+    secrets.info(&without_key, &address).expect_code(2).expect_text("there is no key");
+    // A door before it: the real client has its session in clear up to the door, and encrypted behind.
+    let door = Door::open(&address, &secrets.ours("AES", &secrets.key));
+    xpra::expect_answer_of(&server, xpra::info(&format!("tcp://127.0.0.1:{}/", door.port), &[], &[]));
+}
+
+#[test]
+fn our_client_leaves_a_server_that_does_not_encrypt() {
+    let secrets = Secrets::new();
+    let server = Session::start("clear", &[format!("file:filename={}", secrets.password)], |_| {});
+    let address = format!("tcp://alice@127.0.0.1:{}/", server.port);
+    let finished = secrets.info(&secrets.ours("AES", &secrets.key), &address);
+    assert_ne!(finished.code, 0, "{}", finished.all());
+    let gateway =
+        Gateway::start(&[format!("--bind-tcp=127.0.0.1:0,auth=file(filename={})", secrets.password)]);
+    let finished =
+        secrets.info(&secrets.ours("AES", &secrets.key), &format!("tcp://alice@{}/", gateway.tcp()));
+    finished.expect_code(76).expect_text("does not encrypt as this client does");
+}
+
+#[test]
+fn our_two_ends_agree_in_every_mode_and_over_every_wire() {
+    let secrets = Secrets::new();
+    for (kind, scheme) in [("bind-tcp", "tcp"), ("bind-ws", "ws")] {
+        for cipher in ["AES", "AES-CBC", "AES-CTR", "AES-GCM", "AES-CFB"] {
+            let gateway = secrets.gateway(kind, &format!(",encryption={cipher}"), None);
+            let address = format!("{scheme}://alice@{}/", gateway.tcp());
+            let told = secrets.info(&secrets.ours(cipher, &secrets.key), &address).expect_success();
+            told.expect_text("confidential=true").expect_text("encryption.version=AES");
+            // `builtin:whoami` sends back what it is sent: here more than one packet each way.
+            let arguments = [
+                &["connect".to_owned()],
+                &*secrets.ours(cipher, &secrets.key),
+                std::slice::from_ref(&address),
+            ]
+            .concat();
+            let words = "all of these words. ".repeat(10_000);
+            let echoed = run_with_input(&mut countersign(&secrets.place, &arguments), words.as_bytes());
+            assert!(echoed.expect_success().stdout.ends_with(&words), "{cipher} over {scheme}");
+            let wrong = secrets.info(&secrets.ours(cipher, &secrets.other), &address);
+            wrong.expect_code(76).expect_text("it has another key");
+        }
+    }
+}
+
+#[test]
+fn s_033_a_code_is_asked_for_under_aes_and_nowhere_else() {
+    let (secrets, seed) = (Secrets::new(), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
+    let codes = secrets.place.file("codes", format!("alice|{seed}\n"));
+    let chain = format!("127.0.0.1:0,auth=otp(filename={codes})");
+    let gateway = Gateway::start(&[format!("--bind-tcp={chain},keyfile={}", secrets.key)]);
+    let code = must(std::process::Command::new("oathtool").args(["--totp", "--base32", seed]));
+    let (code, address) =
+        (secrets.place.file("code", code.trim()), format!("tcp://alice@{}/", gateway.tcp()));
+    let encrypted = [format!("--password-file={code}"), format!("--encryption-keyfile={}", secrets.key)];
+    secrets.info(&encrypted, &address).expect_success().expect_text("alice");
+
+    let gateway = Gateway::start(&[format!("--bind-tcp={chain}")]);
+    let address = format!("tcp://alice@127.0.0.1:{}/", gateway.port());
+    let refused = secrets.info(&encrypted[..1], &address).expect_code(76);
+    refused.expect_text("this login needs an encrypted connection").expect_text("--encryption");
+    let refused = xpra::info(&address, &encrypted[..1], &[]).expect_code(exit::CONNECTION_FAILED);
+    refused.expect_text("use ssl, wss, or AES");
+}
+
+#[test]
+fn s_033_xpras_client_gives_a_code_away_under_aes() {
+    let (secrets, seed) = (Secrets::new(), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
+    let session = Session::open("coded-under-aes");
+    let codes = secrets.place.file("codes", format!("alice|{seed}\n"));
+    let gateway = Gateway::start(&[
+        format!("--bind-tcp=127.0.0.1:0,auth=otp(filename={codes}),keyfile={}", secrets.key),
+        format!("--backend=xpra+unix:{}", session.socket),
+    ]);
+    let code = must(std::process::Command::new("oathtool").args(["--totp", "--base32", seed]));
+    let mut arguments = secrets.xpra(&secrets.key);
+    arguments[0] = format!("--password-file={}", secrets.place.file("code", code.trim()));
+    let address = format!("tcp://alice@127.0.0.1:{}/", gateway.port());
+    xpra::expect_answer_of(&session, xpra::info(&address, &arguments, &[]));
+}
