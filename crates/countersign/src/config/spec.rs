@@ -297,12 +297,12 @@ fn socket_item<'r>(
 /// `module-spec = name [ "(" options ")" ] | name 1*( ":" key "=" text )`
 fn module<'r>(piece: Piece<'_>, registry: &'r Registry) -> Result<(ModuleSpec, &'r dyn Module), Fault> {
     let piece = piece.trim();
-    let end = piece.text.find(|c| !is_word(c)).unwrap_or(piece.text.len());
+    let end = name_length(piece.text, registry);
     let (name, rest) = (piece.part(0, end), piece.from(end).trim());
     if name.text.is_empty() {
         return Err(piece.fault("a module's name is expected", "write auth=NAME or auth=NAME(option=value)"));
     }
-    let Ok(known) = registry.find(name.text) else {
+    let Ok(known) = registry.find(&name.text.replace(' ', "-")) else {
         return Err(unknown(name, registry.modules().map(Module::name)));
     };
     let options = match rest.text.chars().next() {
@@ -315,6 +315,16 @@ fn module<'r>(piece: Piece<'_>, registry: &'r Registry) -> Result<(ModuleSpec, &
         }
     };
     Ok((ModuleSpec { name: known.name(), options }, known))
+}
+
+/// The bytes of the name in front: one word, or the two of `tcp hosts`, as Xpra's page has it.
+fn name_length(text: &str, registry: &Registry) -> usize {
+    let length = |is_name: fn(char) -> bool| text.find(|c| !is_name(c)).unwrap_or(text.len());
+    let words = text.get(..length(|c| is_word(c) || c == ' ')).unwrap_or_default().trim_end();
+    match words.contains(' ') && registry.find(&words.replace(' ', "-")).is_ok() {
+        true => words.len(),
+        false => length(is_word),
+    }
 }
 
 /// `"(" [ option *( "," option ) ] ")"`; empty brackets are Xpra's, and mean no options.

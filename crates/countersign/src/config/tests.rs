@@ -10,6 +10,7 @@ use crate::{
 };
 
 mod sockets;
+mod xpra_forms;
 
 /// A value that must not appear in any error, report or debug output.
 pub(super) const CANARY: &str = "hunter2-canary";

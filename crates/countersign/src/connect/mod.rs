@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `driver` | [`Connector`]: an address in, a [`Connected`] out |
 //! | `uri` | [`Uri`]: where, and as whom |
+//! | `display` | where Xpra's sessions of this machine are, by their display |
 //! | `dial` | reaching a server and knowing that it is the right one |
 //! | `known_servers` | [`KnownServers`]: who was accepted at first contact |
 //! | `identity` | [`OwnIdentity`]: the key and certificate of whoever connects |
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod dial;
+mod display;
 mod driver;
 mod encryption;
 mod error;

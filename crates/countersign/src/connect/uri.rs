@@ -9,13 +9,15 @@ use std::{fmt, net::Ipv6Addr, path::PathBuf, str::FromStr, sync::Arc};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
+use super::{
+    display,
+    ssh::{self, Wanted},
+};
 use crate::{
     Secret, Username,
     error::{ConfigError, nearest},
     transport::Address,
 };
-
-use super::ssh::{self, Wanted};
 
 /// The address of a server, and what the client says and answers there.
 #[derive(Clone)]
@@ -52,11 +54,10 @@ impl FromStr for Uri {
         if let Some(name) = text.strip_prefix('@').filter(|name| !name.is_empty()) {
             return Ok(Self::local(Address::Abstract(name.to_owned())));
         }
-        if text.starts_with(':') || (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())) {
-            return Err(wrong(
-                "displays are not looked up in this build",
-                "write the path of the session's socket: unix:/run/user/1000/xpra/HOST-10",
-            ));
+        if text.starts_with(':') || text.starts_with(|first: char| first.is_ascii_digit()) {
+            let (number, query) = text.split_once('?').unwrap_or((text, ""));
+            let socket = display::socket_of(number.strip_prefix(':').unwrap_or(number))?;
+            return Self::local(Address::Unix(socket)).with_query(query);
         }
         if text.starts_with("\\\\") {
             return Err(unavailable("named-pipe"));

@@ -166,8 +166,11 @@ fn words_that_are_known_and_not_available_say_so() {
         let error = format!("{scheme}://host").parse::<Uri>().unwrap_err();
         assert_eq!(error.to_string(), format!("address: {scheme}: is not available in this build"));
     }
-    for display in [":10", "10", ":10?username=a"] {
-        assert!(display.parse::<Uri>().unwrap_err().to_string().contains("displays"), "{display}");
+    for display in [":65432", "65432", ":65432?username=a"] {
+        assert!(
+            display.parse::<Uri>().unwrap_err().to_string().contains("no session on display"),
+            "{display}"
+        );
     }
     assert_eq!("tpc://host".parse::<Uri>().unwrap_err().fix(), "did you mean `tcp`?");
 }
@@ -220,5 +223,77 @@ fn s_044_loopback_does_not_leave_the_machine() {
     }
     for far in ["tcp://192.0.2.1", "tls://example.com", "tcp://localhost.example.com"] {
         assert!(parse(far).is_remote(), "{far}");
+    }
+}
+
+/// Every row that Xpra's versions read, in full: address, user, password and display, or the error.
+#[test]
+fn s_047_every_row_of_xpras_addresses_sets_what_it_says_or_is_an_error() {
+    let rows: &[(&str, [&str; 4])] = &[
+        ("tcp://host", ["tcp://host:14500", "", "", ""]),
+        ("ssl://host", ["tls://host:443", "", "", ""]),
+        ("wss://host", ["wss://host:443", "", "", ""]),
+        ("ws://host", ["ws://host:80", "", "", ""]),
+        ("tcp://user:pass@host:10000/", ["tcp://host:10000", "user", "pass", ""]),
+        ("tcp://:pass@host/", ["tcp://host:14500", "", "pass", ""]),
+        ("tcp://u:@host/", ["tcp://host:14500", "u", "", ""]),
+        ("tcp://u:p@ss:w@host/", ["tcp://host:14500", "u", "p@ss:w", ""]),
+        // Decoded, which Xpra does not do.
+        ("tcp://u%40x:p%2Fq%3F%23@host/", ["tcp://host:14500", "u@x", "p/q?#", ""]),
+        ("tcp://[::1]:1/", ["tcp://[::1]:1", "", "", ""]),
+        ("tcp://::1:1/", ["tcp://[::1]:1", "", "", ""]),
+        ("tcp://fe80::1:1/", ["tcp://[fe80::1]:1", "", "", ""]),
+        ("tcp:host:1", ["tcp://host:1", "", "", ""]),
+        ("tcp:user:pass@host:1", ["tcp://host:1", "user", "pass", ""]),
+        ("tcp/host:1", ["tcp://host:1", "", "", ""]),
+        ("ssl/host:1", ["tls://host:1", "", "", ""]),
+        ("tcp/user:pass@host:1/100", ["tcp://host:1", "user", "pass", "100"]),
+        ("tcp://host/100", ["tcp://host:14500", "", "", "100"]),
+        ("/path", ["unix:/path", "", "", ""]),
+        ("socket:///path", ["unix:/path", "", "", ""]),
+        ("socket:/path", ["unix:/path", "", "", ""]),
+        ("socket://user:pass@/path", ["unix:/path", "user", "pass", ""]),
+        ("socket:user:pass/path", ["unix:/path", "user", "pass", ""]),
+        ("@name", ["unix:@name", "", "", ""]),
+        ("tcp://host/?username=u&password=p", ["tcp://host:14500", "u", "p", ""]),
+        ("tcp://a:b@host/?username=u&password=p", ["tcp://host:14500", "a", "b", ""]),
+        ("xpra://host", ["tcp://host:14500", "", "", ""]),
+        ("xpras://host", ["tls://host:443", "", "", ""]),
+        ("xpra+tcp://host", ["tcp://host:14500", "", "", ""]),
+        ("xpra+tls://host", ["tls://host:443", "", "", ""]),
+        ("tcp://host:0/", ["tcp://host:14500", "", "", ""]),
+    ];
+    for (text, expected) in rows {
+        let (address, user, password, display) = parts(text);
+        let found = [Some(address), user, password, display].map(Option::unwrap_or_default);
+        assert_eq!(found.each_ref().map(String::as_str), *expected, "{text}");
+    }
+    const SIGNS: &str = "%2F, %3F, %23 for /, ? and # in a user name or password";
+    const OPTIONS: &str = "leave other options out of the address and write them as switches";
+    for (text, why, fix) in [
+        ("tcp://u:p/q@host/", "its port is no number", SIGNS),
+        ("tcp://u:p?q@host/", "its port is no number", SIGNS),
+        ("tcp://u:p#q@host/", "it holds a `#`", "write %23"),
+        ("tcp://host:65536", "its port is no number", SIGNS),
+        ("tcp://host:text", "its port is no number", SIGNS),
+        ("tcp://host/100,k=v", "an address sets host, port, user, password and display only", OPTIONS),
+        ("tcp://host/k=v", "an address sets host, port, user, password and display only", OPTIONS),
+        ("tcp://host/?k=v", "an address sets host, port, user, password and display only", OPTIONS),
+        (":65431", "you have no session on display :65431 here", "start it"),
+        ("65431", "you have no session on display :65431 here", "start it"),
+        (":x", "it is neither a display nor", "write :10"),
+        ("word", "it does not say what kind of address it is", "write tcp://HOST:PORT"),
+        ("quic://host", "quic: is not available", "use tcp://HOST:PORT"),
+        ("vnc://host", "vnc: is not available", "use tcp://HOST:PORT"),
+        ("rfb://host", "rfb: is not available", "use tcp://HOST:PORT"),
+        ("named-pipe://NAME", "named-pipe: is not available", "use tcp://HOST:PORT"),
+        ("\\\\HOST\\pipe\\name", "named-pipe: is not available", "use tcp://HOST:PORT"),
+    ] {
+        let error = text.parse::<Uri>().map(|uri| uri.to_string()).unwrap_err();
+        assert!(
+            error.to_string().contains(why) && error.fix().contains(fix),
+            "{text}: {error} / {}",
+            error.fix()
+        );
     }
 }
