@@ -2,14 +2,15 @@
 
 use std::{
     io::{BufRead as _, BufReader, IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use clap::Args;
 use countersign::{
     ConfigError, Secret, Username,
     config::read_key,
-    connect::{ConnectError, Connector, FirstContact, Person, Uri},
+    connect::{ConnectError, ConnectionFile, Connector, FirstContact, Person, Uri},
     handlers::{Registry, Sources},
     proto::wire::xpra::cipher::Cipher,
     sys::{accounts::Account, environment::scrub_env, title::replace_argument},
@@ -26,7 +27,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct LoginArgs {
     /// The server: tcp://USER@HOST:PORT, tls://USER@HOST:PORT, unix:PATH, tls+unix:PATH,
-    /// unix:@NAME or ssh://USER@HOST/PATH.
+    /// unix:@NAME or ssh://USER@HOST/PATH; or a file that Xpra's launcher saved, NAME.xpra.
     #[arg(value_name = "ADDRESS", env = "COUNTERSIGN_SERVER_ADDRESS", hide_env_values = true)]
     address: Private,
     /// Log in as NAME, whatever the address says. Else the address, XPRA_USERNAME, or your login name.
@@ -64,12 +65,9 @@ impl LoginArgs {
     /// A connector with all of it. To be called before there are threads: secrets leave the process's
     /// arguments and environment here.
     pub(crate) fn connector(self) -> Result<Connector, ConnectError> {
-        let uri: Uri = self.address.0.parse()?;
-        if uri.password.is_some() {
-            hide(&self.address.0, &uri);
-        }
+        let (uri, password) = self.server()?;
         let username = self.username(&uri)?;
-        let mut sources = Sources::new().with_address_password(uri.password.clone());
+        let mut sources = Sources::new().with_address_password(password);
         for file in &self.password_file {
             sources = sources.with_password_file(file);
         }
@@ -106,6 +104,21 @@ impl LoginArgs {
             let fix = "name its file with --encryption-keyfile, or set XPRA_ENCRYPTION_KEY";
             ConfigError::new("--encryption", "there is no key", fix)
         })
+    }
+
+    /// Where to log in, and the password that stands with it, in the address or in a connection file.
+    fn server(&self) -> Result<(Uri, Option<Arc<Secret>>), ConnectError> {
+        if ConnectionFile::is_named(&self.address.0) {
+            let file = ConnectionFile::read(Path::new(&self.address.0))?;
+            file.notices.iter().for_each(|notice| Terminal.tell(notice));
+            return Ok((file.uri, file.password));
+        }
+        let uri: Uri = self.address.0.parse()?;
+        if uri.password.is_some() {
+            hide(&self.address.0, &uri);
+        }
+        let password = uri.password.clone();
+        Ok((uri, password))
     }
 
     fn username(&self, uri: &Uri) -> Result<Option<Username>, ConfigError> {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `driver` | [`Connector`]: an address in, a [`Connected`] out |
 //! | `uri` | [`Uri`]: where, and as whom |
+//! | `saved` | [`ConnectionFile`]: the same from a file of Xpra's launcher |
 //! | `display` | where Xpra's sessions of this machine are, by their display |
 //! | `dial` | reaching a server and knowing that it is the right one |
 //! | `known_servers` | [`KnownServers`]: who was accepted at first contact |
@@ -32,6 +33,7 @@ mod login;
 mod person;
 mod relay;
 mod rpc;
+mod saved;
 mod silent;
 mod ssh;
 mod succession;
@@ -47,5 +49,6 @@ pub use known_servers::KnownServers;
 pub use person::{FirstContact, Nobody, Person};
 pub use relay::{Door, pass, relay};
 pub use rpc::Calls;
+pub use saved::ConnectionFile;
 pub use ssh::{Wanted, relay_for_ssh};
 pub use uri::Uri;

@@ -259,7 +259,7 @@ impl Uri {
     }
 
     /// Sets what is not empty.
-    fn with_credentials(mut self, name: &str, password: String) -> Result<Self, ConfigError> {
+    pub(super) fn with_credentials(mut self, name: &str, password: String) -> Result<Self, ConfigError> {
         if !name.is_empty() {
             let name = Username::parse(name).map_err(|refusal| wrong(refusal.cause, "write another name"))?;
             self.username = Some(name);
