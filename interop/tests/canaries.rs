@@ -154,11 +154,12 @@ fn play(row: impl Fn(&Place) -> Row) {
         }
         for (secret, code) in [(RIGHT, 0), (WRONG, 77)] {
             for mut client in clients(&place, &gateway, secret) {
-                let finished = run(&mut client).expect_code(code);
+                let finished =
+                    run(&mut client).expect_code(code).expect_text("DEBUG we say hello: user \"alice\"");
                 canaries.absent_from("what the client prints", &finished.all());
             }
         }
-        for (word, most) in [("auth success", 5), ("auth failure", 5)] {
+        for (word, most) in [("auth success", 5), ("auth failure", 5), ("the client says hello: user", 10)] {
             let all = gateway.daemon().eventually(|| gateway.log().matches(word).count() >= most);
             assert!(all, "{word} of each client:\n{}", gateway.log());
         }
@@ -177,7 +178,7 @@ fn clients(place: &Place, gateway: &Gateway, secret: &str) -> Vec<Command> {
     let file = format!("--password-file={}", place.file("given", secret));
     let with_secret = format!("tls://alice:{secret}@127.0.0.1:{tls}/");
     let info = |arguments: &[&str]| {
-        let arguments = [&["info", "--trust-on-first-use"], arguments].concat();
+        let arguments = [&["info", "--trust-on-first-use", "--debug=auth"], arguments].concat();
         let mut command = countersign(place, &arguments);
         command.env("COUNTERSIGN_LOG", "trace");
         command

@@ -114,9 +114,12 @@ fn curl_is_told_that_there_is_no_page_and_its_upgrade_is_accepted() {
             run(Command::new("curl").args(usual).args(arguments).arg(page))
         };
         let page = curl(&[]).expect_success().stdout;
-        assert!(page.starts_with("HTTP/1.1 200 OK") && page.contains("There is no page."), "{page}");
+        assert!(
+            page.starts_with("HTTP/1.1 200 OK") && page.contains("This is the login gateway of a service"),
+            "{page}"
+        );
         let head = curl(&["--head"]).expect_success().stdout;
-        assert!(head.contains("Connection: close") && !head.contains("There is no page."), "{head}");
+        assert!(head.contains("Connection: close") && !head.contains("login gateway"), "{head}");
         assert!(curl(&["--data", "x=y"]).expect_success().stdout.starts_with("HTTP/1.1 405"));
         assert!(
             curl(&["--header", &format!("X: {}", "y".repeat(20_000))]).stdout.starts_with("HTTP/1.1 431")

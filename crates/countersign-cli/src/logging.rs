@@ -19,22 +19,7 @@ use tracing_subscriber::{
 /// `debug` names the categories given with `-d`, as Xpra users know them. No secret is logged at any
 /// level (S-88).
 pub(crate) fn start(log: &Log, debug: &[String]) {
-    let from_environment = std::env::var("COUNTERSIGN_LOG").ok().filter(|filter| !filter.is_empty());
-    let level = from_environment.as_deref().unwrap_or(&log.level);
-    let mut filter = EnvFilter::new(level);
-    // At `trace` it would write down every handshake, byte by byte. Whoever wants that names it.
-    if !level.contains("rustls") {
-        filter = filter.add_directive("rustls=info".parse().unwrap_or_default());
-    }
-    for category in debug.iter().flat_map(|list| list.split(',')) {
-        let target = match category {
-            "all" | "auth" => "countersign",
-            other => other,
-        };
-        if let Ok(directive) = format!("{target}=debug").parse() {
-            filter = filter.add_directive(directive);
-        }
-    }
+    let filter = filter(of_environment().as_deref().unwrap_or(&log.level), debug);
     let terminal = std::io::stderr().is_terminal();
     let text = match log.format {
         LogFormat::Text => true,
@@ -50,6 +35,41 @@ pub(crate) fn start(log: &Log, debug: &[String]) {
     } else {
         registry.with(layer.json().flatten_event(true)).try_init()
     };
+}
+
+/// Starts the log of a client on standard error, as text, where somebody asked for one: with `-d`, or by
+/// `COUNTERSIGN_LOG`. Else a client has none.
+pub(crate) fn start_debug(debug: &[String]) {
+    let level = of_environment();
+    if debug.is_empty() && level.is_none() {
+        return;
+    }
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter(level.as_deref().unwrap_or("off"), debug));
+    let _ = registry.with(layer).try_init();
+}
+
+fn of_environment() -> Option<String> {
+    std::env::var("COUNTERSIGN_LOG").ok().filter(|filter| !filter.is_empty())
+}
+
+/// A level or a list of directives, with the categories of `-d` at debug.
+fn filter(level: &str, debug: &[String]) -> EnvFilter {
+    let mut filter = EnvFilter::new(level);
+    // At `trace` it would write down every handshake, byte by byte. Whoever wants that names it.
+    if !level.contains("rustls") {
+        filter = filter.add_directive("rustls=info".parse().unwrap_or_default());
+    }
+    for category in debug.iter().flat_map(|list| list.split(',')) {
+        let target = match category {
+            "all" | "auth" => "countersign",
+            other => other,
+        };
+        if let Ok(directive) = format!("{target}=debug").parse() {
+            filter = filter.add_directive(directive);
+        }
+    }
+    filter
 }
 
 /// Starts a log that shows warnings only, as text: for commands that a person reads the output of.

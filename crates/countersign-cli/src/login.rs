@@ -18,6 +18,7 @@ use countersign::{
 };
 
 use crate::{
+    logging,
     report::{Exit, Report},
     secret::Private,
     server::{SERVER, ServerArgs},
@@ -52,6 +53,9 @@ pub(crate) struct LoginArgs {
     /// A file with the key of --encryption. Without it the key is in XPRA_ENCRYPTION_KEY; a password never is one.
     #[arg(long, value_name = "FILE", alias = "tcp-encryption-keyfile", help_heading = SERVER)]
     encryption_keyfile: Option<PathBuf>,
+    /// Show a category on standard error: auth (what is asked and offered, and no secret), all, or a log target.
+    #[arg(short = 'd', long = "debug", value_name = "CATEGORY", help_heading = LOGIN)]
+    debug: Vec<String>,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -65,6 +69,7 @@ impl LoginArgs {
     /// A connector with all of it. To be called before there are threads: secrets leave the process's
     /// arguments and environment here.
     pub(crate) fn connector(self) -> Result<Connector, ConnectError> {
+        logging::start_debug(&self.debug);
         let (uri, password) = self.server()?;
         let username = self.username(&uri)?;
         let mut sources = Sources::new().with_address_password(password);

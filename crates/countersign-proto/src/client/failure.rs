@@ -79,7 +79,7 @@ impl Failure {
             Self::new(FailureKind::Busy, "the server takes no login for now").with_fix("try again later")
         } else if begins("this login needs an encrypted connection") {
             Self::new(FailureKind::Forbidden, "the server needs the password itself, and the wire is open")
-                .with_fix("use tls:// or the server's Unix socket, or --encryption where the server has it")
+                .with_fix(OPEN_WIRE)
         } else if begins("this socket takes AES only") || begins("missing encryption tokens") {
             Self::new(FailureKind::Forbidden, "the server takes nothing but encrypted packets")
                 .with_fix("add --encryption=AES --encryption-keyfile=FILE, with the key that the server has")
@@ -103,6 +103,9 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// What helps against a wire that others can read.
+pub(super) const OPEN_WIRE: &str = "use an encrypted address (tls://, wss://), the server's Unix socket, or --encryption where the server has it";
 
 /// A server's text as it may be shown between quotation marks: no controls, no quotation marks, no
 /// characters that change the direction of writing, one line, at most 200 characters (S-46, S-89).

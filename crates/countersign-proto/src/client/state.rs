@@ -5,7 +5,7 @@ use std::{collections::VecDeque, fmt, time::Instant};
 use super::{
     Action, Context, ServerMessage,
     consult::{Bench, Consult, Consulted, Proof, base_name, unproved},
-    failure::{Failure, FailureKind},
+    failure::{Failure, FailureKind, OPEN_WIRE},
 };
 use crate::{
     challenge::{Challenge, Response},
@@ -155,8 +155,7 @@ impl Context {
         if *name == Mechanism::Xor && !self.server.confidential {
             // S-33. It was not offered either, but the reason that helps is this one.
             let cause = "the server asks for the password itself, and the connection is not encrypted";
-            let fix = "use tls:// or the server's Unix socket, or --encryption where the server has it";
-            return Err(forbidden(cause.to_owned()).with_fix(fix));
+            return Err(forbidden(cause.to_owned()).with_fix(OPEN_WIRE));
         }
         if matches!(name, Mechanism::Other(_)) {
             let base = base_name(name);

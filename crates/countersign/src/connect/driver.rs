@@ -13,7 +13,7 @@ use super::{
     dial::{Dial, Reached, ServerTrust},
     error::{Cause, ConnectError},
     identity::{OwnIdentity, Shows},
-    login::{self, COUNTERSIGN, Login, Unfinished, Welcomed, Words},
+    login::{self, AUTH, COUNTERSIGN, Login, Unfinished, Welcomed, Words},
     person::{Nobody, Person},
     succession::Succession,
     uri::Uri,
@@ -275,6 +275,8 @@ impl Connector {
         let mut last_words = String::new();
         for &encoder in *encoders {
             let mut reached = self.reach().await?;
+            let Reached { confidential, verified, .. } = reached;
+            tracing::debug!(target: AUTH, confidential, verified, encoder = encoder.name(), "reached {}", self.uri);
             let conversation = self.conversation(&reached, Arc::clone(&responders));
             let stream = &mut reached.stream;
             match (Login { stream, conversation, encoder, words, first, ventured: false }).run().await {
@@ -334,16 +336,17 @@ impl Connector {
         }
         let is_tcp = matches!(self.uri.address, crate::transport::Address::Tcp { .. });
         let open = is_tcp && !self.uri.tls && self.uri.ssh.is_none() && self.encryption.is_none();
+        // The same kind of stream inside TLS.
+        let encrypted = if self.uri.websocket.is_some() { "wss://" } else { "tls://" };
         if open && self.require_encryption {
             let why = "the connection would not be encrypted, and that is required";
-            return Err(ConnectError::new(Cause::Unverified, self.uri.to_string(), why).with_fix(
-                "use tls:// or the server's Unix socket, or --encryption where the server has it",
-            ));
+            let fix = format!("use {encrypted} or the server's Unix socket, or --encryption where the server has it");
+            return Err(ConnectError::new(Cause::Unverified, self.uri.to_string(), why).with_fix(fix));
         }
         if open && self.uri.is_remote() {
             self.person.tell(&format!(
                 "{}: the connection is not encrypted: the server is not verified, and whoever listens can try \
-                 passwords against the answer. Use tls:// where the server has it",
+                 passwords against the answer. Use {encrypted} where the server has it",
                 self.uri
             ));
         }

@@ -7,13 +7,14 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout_at,
 };
+use tracing::debug;
 use zeroize::Zeroizing;
 
 use super::encryption;
 use crate::{
     proto::{
         challenge::{self, Hello},
-        client::{Action, Conversation, Failure, FailureKind, ServerMessage},
+        client::{Action, Conversation, Failure, FailureKind, ServerMessage, quotable},
         mechanism::Mechanism,
         wire::xpra::{
             self as xpra, Caps, Challenge, ClientHello, Decoder, Disconnect, Encoder, Kind, Limits, Packet,
@@ -107,7 +108,10 @@ impl Login<'_> {
                         said: self.first.is_empty(),
                     });
                 }
-                Some(Action::Fail(failure)) => return Err(failure.into()),
+                Some(Action::Fail(failure)) => {
+                    debug!(target: AUTH, "the login fails: {failure}");
+                    return Err(failure.into());
+                }
                 None => {
                     let Some(received) = self.receive(&mut inbox).await? else { continue };
                     let message = match received {
@@ -119,6 +123,7 @@ impl Login<'_> {
                         Received::Welcome(hello, packet) => {
                             let is_answer = matches!(self.words, Words::Own { request: Some(_), .. });
                             encryption::heed(self.stream, hello.caps(), is_answer).await?;
+                            debug!(target: AUTH, "the server lets us in");
                             if self.hear_of_initial(hello.caps()) && self.ventured {
                                 self.first = &[];
                             }
@@ -133,6 +138,7 @@ impl Login<'_> {
     }
 
     async fn send(&mut self, mut hello: Hello, mut is_last: bool) -> Result<(), Failure> {
+        debug!(target: AUTH, "we say hello: {}", said(&hello));
         let unwritable = || Failure::new(FailureKind::Closed, "the server closed the connection");
         if self.stream.sealed().is_some() {
             // The first hello is in clear, and until the server's hello nothing but packets is decrypted.
@@ -193,6 +199,11 @@ impl Login<'_> {
         let salt_digest = asked.salt_digest.unwrap_or_else(|| "xor".to_owned());
         let prompt = asked.prompt.unwrap_or_default();
         let is_last = countersign && is_said(&asked.caps, LAST);
+        debug!(
+            target: AUTH,
+            "we are asked for \"{}\", the salts by \"{}\", prompt \"{}\"",
+            quotable(&mechanism.to_string()), quotable(&salt_digest), quotable(&prompt)
+        );
         let challenge =
             challenge::Challenge::new(asked.salt, mechanism, salt_digest, prompt).as_last(is_last);
         ServerMessage::Challenge { challenge, countersign }
@@ -241,6 +252,22 @@ impl Login<'_> {
             }
         }
     }
+}
+
+/// What a hello says of the login, for the log: of an answer only that it is there (S-88).
+fn said(hello: &Hello) -> String {
+    let answer = match (&hello.response, &hello.initial_response) {
+        (Some(_), _) => "with an answer",
+        (None, Some(_)) => "with an answer to a question that was not asked yet",
+        (None, None) if hello.expects_challenge => "expecting a question",
+        (None, None) => "expecting none",
+    };
+    let name = hello.claim.username.as_ref().map_or("", |name| name.as_str());
+    format!(
+        "user {name:?}, digests {}, salts by {}, {answer}",
+        hello.offer.mechanisms.join(" "),
+        hello.offer.salt_digests.join(" ")
+    )
 }
 
 /// The hello with the word by which our own gateway learns that bytes may follow.
@@ -376,6 +403,9 @@ const ENDS: [&str; 3] = ["session busy", "login timeout", "authentication failed
 
 /// What a hello says of the login, beside what starts with `challenge`.
 const LOGIN: [&[u8]; 3] = [b"username", b"digest", b"salt-digest"];
+
+/// What `-d auth` shows.
+pub(super) const AUTH: &str = "countersign::auth";
 
 /// The capability by which both ends of this project know each other; its value is the version.
 pub(super) const COUNTERSIGN: &str = "countersign";

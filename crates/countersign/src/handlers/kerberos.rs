@@ -191,7 +191,8 @@ impl OpenExchange for Tickets {
         if !server.confidential {
             // Rule 6 of chains: whoever reads it could use it first.
             let cause = "the server asks for a ticket, and the connection is not encrypted";
-            return Err(forbidden(cause.to_owned()).with_fix("use tls:// or the server's Unix socket"));
+            return Err(forbidden(cause.to_owned())
+                .with_fix("use an encrypted address (tls://, wss://) or the server's Unix socket"));
         }
         if !self.services.iter().any(|wanted| wanted.fits(&service, &server.address)) {
             let cause =

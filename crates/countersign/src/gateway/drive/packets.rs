@@ -6,6 +6,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
 };
+use tracing::debug;
 
 use super::{Acceptor, Admitted, FAREWELL, Patience, Speech, Turned, encryption};
 use crate::{
@@ -115,13 +116,14 @@ pub(super) async fn drive(
     };
     let conversation = Conversation::new(chain, judged, acceptor.settings, random, start);
     let decoder = Decoder::new(Limits::default());
-    let login = Login { acceptor, stream, conversation, patience, decoder, hello: None };
-    login.drive(peer).await
+    let login = Login { acceptor, stream, peer, conversation, patience, decoder, hello: None };
+    login.drive().await
 }
 
 struct Login<'a> {
     acceptor: &'a Acceptor,
     stream: Stream,
+    peer: Arc<Peer>,
     conversation: Conversation,
     patience: Patience,
     decoder: Decoder,
@@ -129,7 +131,7 @@ struct Login<'a> {
 }
 
 impl Login<'_> {
-    async fn drive(mut self, peer: Arc<Peer>) -> Result<Admitted, Turned> {
+    async fn drive(mut self) -> Result<Admitted, Turned> {
         // What told the protocol is the beginning of the first packet.
         let mut buffer = self.stream.take_pending();
         let refusal = loop {
@@ -141,6 +143,7 @@ impl Login<'_> {
                     }
                 }
                 Some(Action::Accept(grant)) => {
+                    debug!(target: AUTH, peer = %self.peer, "every link passed");
                     self.stream.unread(buffer);
                     let Some(mut hello) = self.hello else {
                         break Refusal::new(Reason::Malformed, "accepted without a hello");
@@ -162,8 +165,8 @@ impl Login<'_> {
         };
         let username = self.hello.as_ref().and_then(|hello| hello.username.clone());
         let peer = match self.stream.sealed() {
-            Some(sealed) if sealed.is_agreed() => Arc::new(Peer::clone(&peer).under_aes()),
-            _ => peer,
+            Some(sealed) if sealed.is_agreed() => Arc::new(Peer::clone(&self.peer).under_aes()),
+            _ => Arc::clone(&self.peer),
         };
         self.refuse(&refusal).await;
         Err(Turned { refusal, peer, username })
@@ -233,6 +236,7 @@ impl Login<'_> {
             part(&mut self.stream, &packet_bytes(&answer)).await;
             return Some(ClientMessage::Closed);
         }
+        debug!(target: AUTH, peer = %self.peer, "the client says hello: {}", heard(&hello));
         let message = read_hello(&mut hello, &self.acceptor.chain);
         self.hello = Some(hello);
         Some(message)
@@ -259,6 +263,9 @@ impl Login<'_> {
             salt_digest: Some(challenge.salt_digest),
             prompt: Some(challenge.prompt),
         };
+        let (digest, salts) = (&packet.digest, packet.salt_digest.as_deref().unwrap_or_default());
+        let prompt = packet.prompt.as_deref().unwrap_or_default();
+        debug!(target: AUTH, peer = %self.peer, "the client is asked for {digest:?}, the salts by {salts:?}, prompt {prompt:?}");
         self.patience.extend(self.conversation.poll_timeout().unwrap_or_else(Instant::now));
         let sending = async {
             packet.caps = sealing(&mut self.stream, caps).await?;
@@ -278,6 +285,8 @@ impl Login<'_> {
 
     /// Tells the client, in the form it can read: the one place where a refusal becomes bytes.
     async fn refuse(&mut self, refusal: &Refusal) {
+        let why = refusal.to_string();
+        debug!(target: AUTH, peer = %self.peer, "the login fails: {}; the client is told {:?}", why.escape_debug(), refusal.public());
         if refusal.reason == Reason::PeerLeft {
             return;
         }
@@ -300,6 +309,24 @@ pub(in crate::gateway) fn random(bytes: &mut [u8]) {
 /// A peer whose bytes are no packets gets a line of text, as Xpra servers write it.
 pub(super) async fn refuse_unread(stream: &mut Stream) {
     part(stream, &plain_text("protocol error")).await;
+}
+
+/// What a hello says of the login, for the log: bounded, escaped (S-89), and of an answer only that it is there (S-88).
+fn heard(hello: &Hello) -> String {
+    let list = |names: &[String]| {
+        let shown =
+            names.iter().take(16).map(|name| name.chars().take(40).flat_map(char::escape_debug).collect());
+        shown.collect::<Vec<String>>().join(" ")
+    };
+    let (digests, salts) = (list(&hello.digests), list(&hello.salt_digests));
+    let answer = match (&hello.response, &hello.initial_response) {
+        (Some(_), _) => "with an answer",
+        (None, Some(_)) => "with an answer to a question that was not asked yet",
+        (None, None) if hello.expects_challenge => "expecting a question",
+        (None, None) => "expecting none",
+    };
+    let name = hello.username.as_deref().unwrap_or_default();
+    format!("user {name:?}, digests {digests}, salts by {salts}, {answer}")
 }
 
 /// The hello as the conversation sees it. The response and other credentials are taken out of `hello`.
@@ -387,6 +414,9 @@ pub(super) async fn part(stream: &mut Stream, last: &[u8]) {
         let _ = timeout(FAREWELL, stream.shutdown()).await;
     }
 }
+
+/// What `-d auth` shows.
+const AUTH: &str = "countersign::auth";
 
 /// How our two ends know each other, in the hello and in each challenge.
 const ANNOUNCEMENT: &str = "countersign";

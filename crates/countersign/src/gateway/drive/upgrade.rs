@@ -146,9 +146,17 @@ async fn turn_away(mut stream: Stream, turn: Turn, head_only: bool) -> Refusal {
     turn.refusal
 }
 
-/// No name, no version: whoever is to log in here knows what it is.
-const PAGE: Answer =
-    Answer { status: "200 OK", field: "", text: "Programs log in here over WebSocket. There is no page." };
+/// For a person who looks with a browser: what this is, and how to go on. The daemon behind is not named, nor any version.
+const PAGE: Answer = Answer {
+    status: "200 OK",
+    field: "",
+    text: "This is the login gateway of a service, and no web site: programs log in here over WebSocket.\n\
+           \n\
+           \x20   countersign connect wss://USER@HOST:PORT/\n\
+           \x20   xpra attach wss://USER@HOST:PORT/\n\
+           \n\
+           Write ws:// where the address of this page begins with http:// and not with https://.",
+};
 const NOT_FOUND: Answer = Answer { status: "404 Not Found", field: "", text: "There is nothing here." };
 const NOT_ALLOWED: Answer = Answer {
     status: "405 Method Not Allowed",
