@@ -340,7 +340,9 @@ impl Connector {
         let encrypted = if self.uri.websocket.is_some() { "wss://" } else { "tls://" };
         if open && self.require_encryption {
             let why = "the connection would not be encrypted, and that is required";
-            let fix = format!("use {encrypted} or the server's Unix socket, or --encryption where the server has it");
+            let fix = format!(
+                "use {encrypted} or the server's Unix socket, or --encryption where the server has it"
+            );
             return Err(ConnectError::new(Cause::Unverified, self.uri.to_string(), why).with_fix(fix));
         }
         if open && self.uri.is_remote() {

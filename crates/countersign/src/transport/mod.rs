@@ -12,9 +12,9 @@
 
 mod address;
 mod listener;
+mod sealed;
 #[cfg(feature = "ssh")]
 mod ssh;
-mod sealed;
 mod stream;
 mod tcp;
 pub mod tls;
@@ -25,9 +25,9 @@ mod websocket;
 
 pub use address::{Address, BindError, UnixOptions};
 pub use listener::{Listener, connect, is_shortage};
+pub use sealed::{Disagreement, Encryption, Sealed};
 #[cfg(feature = "ssh")]
 pub use ssh::{Inbox, Leashed, SshChannel};
-pub use sealed::{Disagreement, Encryption, Sealed};
 pub use stream::{Stream, Wire};
 pub use unix::UnixStream;
 pub(crate) use upgrade::upgrade_to_websocket;
