@@ -1,7 +1,8 @@
 //! A second local account for as long as a test runs, where the tests run as root.
 
 use std::{
-    os::unix::process::CommandExt,
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     process::{self, Command},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -10,7 +11,7 @@ use nix::unistd::{Gid, Uid, User, chown, geteuid};
 
 use crate::{Place, process::must};
 
-/// A local account made for one test, without a home or a password; removed with the value.
+/// A local account made for one test, without a password; removed with the value.
 #[derive(Debug)]
 pub struct Account {
     /// Its name.
@@ -27,19 +28,24 @@ impl Account {
     /// Makes an account, or says in words why there is none: only root can.
     #[must_use]
     pub fn create() -> Option<Self> {
+        Self::create_with(&["--no-create-home", "--shell", "/usr/sbin/nologin"])
+    }
+
+    /// An account with a home of its own, a folder of this name in a place that is open to all.
+    #[must_use]
+    pub fn at_home(place: &Place, name: &str) -> Option<Self> {
+        let home = place.text(name);
+        Self::create_with(&["--create-home", "--home-dir", &home, "--shell", "/bin/sh"])
+    }
+
+    fn create_with(options: &[&str]) -> Option<Self> {
         if !is_root() {
             eprintln!("skipped: only root can create the second local account that this test needs");
             return None;
         }
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("cst{}x{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        must(Command::new("useradd").args([
-            "--no-create-home",
-            "--shell",
-            "/usr/sbin/nologin",
-            "--user-group",
-            &name,
-        ]));
+        must(Command::new("useradd").args(options).args(["--user-group", &name]));
         let user = User::from_name(&name).expect("the user database").expect("an account just made");
         Some(Self { name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups: Vec::new() })
     }
@@ -58,6 +64,23 @@ impl Account {
         };
         command.args(["--", name]).env("HOME", "/nonexistent").current_dir("/");
         command
+    }
+}
+
+impl Account {
+    /// A folder that is this account's alone.
+    #[must_use]
+    pub fn folder(&self, place: &Place, name: &str) -> String {
+        fs::create_dir_all(place.path(name)).expect("a folder in the test's own place");
+        fs::set_permissions(place.path(name), fs::Permissions::from_mode(0o700)).expect("its permissions");
+        self.own(&place.text(name));
+        place.text(name)
+    }
+
+    /// Makes a file or folder this account's.
+    pub fn own(&self, path: &str) {
+        chown(path, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))
+            .expect("root gives it away");
     }
 }
 

@@ -41,6 +41,10 @@ pub(crate) struct LoginArgs {
     /// prompt; with options as in `file(filename=PATH)`. `none` answers nothing.
     #[arg(long, value_name = "LIST", default_value = "all", help_heading = LOGIN)]
     challenge_handlers: Private,
+    /// The session you want there, where the server has more than one for you: a name, or a display's number.
+    /// Else that of the address.
+    #[arg(long, value_name = "NAME", help_heading = LOGIN)]
+    session: Option<String>,
     /// Leave a server that lets everybody in.
     #[arg(long, help_heading = LOGIN)]
     require_auth: bool,
@@ -70,7 +74,8 @@ impl LoginArgs {
     /// arguments and environment here.
     pub(crate) fn connector(self) -> Result<Connector, ConnectError> {
         logging::start_debug(&self.debug);
-        let (uri, password) = self.server()?;
+        let (mut uri, password) = self.server()?;
+        uri.display = self.session.clone().or(uri.display);
         let username = self.username(&uri)?;
         let mut sources = Sources::new().with_address_password(password);
         for file in &self.password_file {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A Unix socket by path, or by a name in the abstract namespace (`@NAME`).
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnixName(Address);
 
 impl UnixName {
@@ -36,6 +36,15 @@ impl UnixName {
             Some(name) => Address::Abstract(name.to_owned()),
             None => Address::Unix(text.into()),
         }))
+    }
+
+    /// Its file; a name in the abstract namespace has none.
+    #[cfg(unix)]
+    pub(super) fn path(&self) -> Option<&std::path::Path> {
+        match &self.0 {
+            Address::Unix(path) => Some(path),
+            _ => None,
+        }
     }
 
     pub(super) async fn connect(&self) -> io::Result<Stream> {

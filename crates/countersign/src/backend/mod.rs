@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `address` | Unix, TCP and TLS addresses |
 //! | `exec` | a program of its own for each session |
+//! | `session` | the daemon of whoever has logged in |
 //! | `whoami` | the built-in answer to *who am I here?* |
 //! | `proxy_protocol` | who is there, as the first bytes of the stream (PROXY protocol 2) |
 //! | `facts` | the same as JSON |
@@ -26,6 +27,8 @@ mod address;
 mod exec;
 mod facts;
 mod proxy_protocol;
+#[cfg_attr(windows, path = "session/absent.rs")]
+mod session;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -41,7 +44,8 @@ use crate::{Grant, error::ConfigError, transport::Stream};
 /// A daemon to hand authenticated clients to, as it was configured.
 ///
 /// Parsed from `builtin:whoami`, `unix:PATH`, `unix:@NAME`, `tcp:HOST:PORT`, `tls:HOST:PORT`,
-/// `exec:COMMAND`, `xpra+unix:PATH` or `xpra+tcp:HOST:PORT`, with options after commas.
+/// `exec:COMMAND`, `session:KIND(OPTIONS)`, `xpra+unix:PATH`, `xpra+tcp:HOST:PORT` or
+/// `xpra+session:KIND(OPTIONS)`, with options after commas.
 #[derive(Clone)]
 pub struct Backend {
     kind: Kind,
@@ -59,6 +63,7 @@ enum Kind {
     Tcp(HostPort),
     Tls(Arc<address::TlsAddress>),
     Exec(Arc<exec::Program>),
+    Session(Arc<session::Sessions>),
 }
 
 /// What a backend is told of a session beside the grant.
@@ -104,9 +109,9 @@ impl Backend {
     /// Opens the stream. Only a grant does, and whom the backend is told of is the grant's.
     ///
     /// # Errors
-    /// It is down, does not answer within 5 s (S-86), or is not the server it must be.
+    /// It is down, does not answer within [its time](Backend::patience) (S-86), or is not the server it must be.
     pub async fn open(&self, grant: &Grant, session: &SessionFacts) -> Result<Opened, BackendError> {
-        let deadline = Instant::now() + CONNECT_DEADLINE;
+        let deadline = Instant::now() + self.patience();
         let open = self.open_at_leisure(grant, session, deadline);
         timeout_at(deadline, open).await.unwrap_or_else(|_| Err(BackendError::timeout()))
     }
@@ -140,9 +145,27 @@ impl Backend {
     }
 
     /// Whether calls of gRPC may be passed on to it: it is reached by address, and speaks for itself.
-    /// `builtin:whoami` may stand there and takes none.
+    /// `builtin:whoami` may stand there and takes none. One connection carries the calls of several grants, so
+    /// it is no user's own.
     pub fn takes_calls(&self) -> bool {
-        !self.xpra && !matches!(self.kind, Kind::Exec(_))
+        !self.xpra && !matches!(self.kind, Kind::Exec(_) | Kind::Session(_))
+    }
+
+    /// How long it may take from a grant to an open stream: 5 s, and 8 s where a daemon may have to be started,
+    /// which is as long as Xpra's clients wait for an answer.
+    pub fn patience(&self) -> Duration {
+        match &self.kind {
+            Kind::Session(sessions) => sessions.patience(),
+            _ => CONNECT_DEADLINE,
+        }
+    }
+
+    /// What is told of it in `explain`: its address, or whose daemon it is.
+    pub fn explain(&self) -> String {
+        match &self.kind {
+            Kind::Session(sessions) => format!("{self}: {}", sessions.explain()),
+            _ => self.to_string(),
+        }
     }
 
     /// Whether the client's hello, rewritten, goes first.
@@ -162,6 +185,7 @@ impl Backend {
             Kind::Tcp(address) => Opened::stream(address.connect().await?),
             Kind::Tls(address) => Opened::stream(address.connect(deadline.into_std()).await?),
             Kind::Exec(program) => program.start(grant, session)?,
+            Kind::Session(sessions) => sessions.open(grant).await?,
         };
         if self.proxy_protocol {
             // First on the stream, before any byte of the client (S-82).
@@ -190,6 +214,7 @@ impl fmt::Display for Backend {
             Kind::Tcp(address) => write!(f, "{xpra}tcp:{address}"),
             Kind::Tls(address) => write!(f, "tls:{address}"),
             Kind::Exec(program) => write!(f, "exec:{program}"),
+            Kind::Session(sessions) => write!(f, "{xpra}session:{}", sessions.name()),
         }?;
         if self.proxy_protocol { f.write_str(",proxy-protocol=v2") } else { Ok(()) }
     }
@@ -206,7 +231,8 @@ impl fmt::Debug for Backend {
 /// It prints what the client may be told, without paths or addresses (S-86).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendError {
-    public: &'static str,
+    reason: &'static str,
+    public: Cow<'static, str>,
     cause: Cow<'static, str>,
 }
 
@@ -216,18 +242,44 @@ impl BackendError {
         &self.cause
     }
 
+    /// In the words that Xpra's clients know: `connection error`, `session not found error`.
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+
     fn unavailable(cause: impl Into<Cow<'static, str>>) -> Self {
-        Self { public: "the service is not available, try again later", cause: cause.into() }
+        let public = "the service is not available, try again later".into();
+        Self { reason: "connection error", public, cause: cause.into() }
     }
 
     fn timeout() -> Self {
-        Self { public: "the service does not answer, try again later", cause: "connect deadline".into() }
+        let public = "the service does not answer, try again later".into();
+        Self { reason: "connection error", public, cause: "connect deadline".into() }
+    }
+
+    /// Nobody was named, so nobody's session is meant.
+    #[cfg(unix)]
+    fn nobody() -> Self {
+        let public = "nobody is named by this login, so there is no session for it".to_owned();
+        Self::told(public, "the grant names nobody: add a module to the chain that proves a name".to_owned())
+    }
+
+    /// The user has none; why is for the log alone.
+    #[cfg(unix)]
+    fn no_session(cause: impl Into<Cow<'static, str>>) -> Self {
+        Self::told("you have no session here".to_owned(), cause)
+    }
+
+    /// What the user may be told of their own sessions.
+    #[cfg(unix)]
+    fn told(public: String, cause: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: "session not found error", public: public.into(), cause: cause.into() }
     }
 }
 
 impl fmt::Display for BackendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.public)
+        f.write_str(&self.public)
     }
 }
 
@@ -243,7 +295,8 @@ impl From<std::io::Error> for BackendError {
 }
 
 /// What may stand before the first colon.
-const KINDS: [&str; 7] = ["builtin", "exec", "tcp", "tls", "unix", "xpra+tcp", "xpra+unix"];
+const KINDS: [&str; 9] =
+    ["builtin", "exec", "session", "tcp", "tls", "unix", "xpra+session", "xpra+tcp", "xpra+unix"];
 
 /// From the grant to an open stream, name resolution, TLS and header included (S-86).
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);

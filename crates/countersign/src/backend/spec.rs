@@ -6,6 +6,7 @@ use super::{
     Backend, KINDS, Kind,
     address::{HostPort, TlsAddress, UnixName},
     exec::Program,
+    session,
 };
 use crate::{error::ConfigError, transport::tls::Trust};
 
@@ -15,6 +16,9 @@ use crate::{error::ConfigError, transport::tls::Trust};
 /// An unknown kind or option, an option given twice or without value, an address that is none. No
 /// error repeats a value (S-88).
 pub(super) fn parse(text: &str) -> Result<Backend, ConfigError> {
+    if let Some((kind, rest)) = text.split_once(':').filter(|(kind, _)| SESSIONS.contains(kind)) {
+        return sessions(kind, rest);
+    }
     let mut parts = split(text, |c| c == ',')?.into_iter();
     let head = parts.next().unwrap_or_default();
     let Some((kind, rest)) = head.split_once(':') else {
@@ -44,6 +48,16 @@ pub(super) fn parse(text: &str) -> Result<Backend, ConfigError> {
     }
     options.finish()?;
     Ok(Backend { kind, xpra, proxy_protocol })
+}
+
+/// A router's own options stand in parentheses, those of every backend behind them.
+fn sessions(kind: &str, rest: &str) -> Result<Backend, ConfigError> {
+    let (sessions, behind) = session::parse(rest)?;
+    let behind = split(behind, |c| c == ',')?;
+    let mut options = Options::read(behind.into_iter().filter(|part| !part.is_empty()))?;
+    let proxy_protocol = proxy_protocol(&mut options)?;
+    options.finish()?;
+    Ok(Backend { kind: Kind::Session(Arc::new(sessions)), xpra: kind.starts_with("xpra+"), proxy_protocol })
 }
 
 fn proxy_protocol(options: &mut Options) -> Result<bool, ConfigError> {
@@ -123,8 +137,28 @@ impl Options {
     }
 }
 
+/// What stands before the closing parenthesis, and what behind it. Parentheses in quotes are text.
+pub(super) fn enclosed(text: &str) -> Result<(&str, &str), ConfigError> {
+    // Cut there, the first part ends where the parentheses are balanced.
+    let depth = std::cell::Cell::new(1_u32);
+    let closes = |c: char| {
+        match c {
+            '(' => depth.set(depth.get().saturating_add(1)),
+            ')' => depth.set(depth.get().saturating_sub(1)),
+            _ => {}
+        }
+        c == ')' && depth.get() == 0
+    };
+    let parts = split(text, closes)?;
+    let inside = parts.first().map_or(0, String::len);
+    match (text.get(..inside), text.get(inside + 1..)) {
+        (Some(inside), Some(behind)) if parts.len() > 1 => Ok((inside, behind)),
+        _ => Err(error("a parenthesis is not closed", "close it: session:KIND(option=value, ...)")),
+    }
+}
+
 /// Cuts a text where `separates` says, but not inside quotes. The quotes stay.
-fn split(text: &str, separates: impl Fn(char) -> bool) -> Result<Vec<String>, ConfigError> {
+pub(super) fn split(text: &str, separates: impl Fn(char) -> bool) -> Result<Vec<String>, ConfigError> {
     let mut parts = vec![String::new()];
     let (mut quote, mut escaped) = (None, false);
     for c in text.chars() {
@@ -151,7 +185,7 @@ fn split(text: &str, separates: impl Fn(char) -> bool) -> Result<Vec<String>, Co
 }
 
 /// The text without its quotes and backslashes, as a shell reads them, but nothing is expanded.
-fn unquoted(text: &str) -> Result<String, ConfigError> {
+pub(super) fn unquoted(text: &str) -> Result<String, ConfigError> {
     let mut plain = String::new();
     let mut quote = None;
     let mut rest = text.chars();
@@ -170,7 +204,7 @@ fn unquoted(text: &str) -> Result<String, ConfigError> {
 }
 
 /// The words of a command.
-fn words(command: &str) -> Result<Vec<String>, ConfigError> {
+pub(super) fn words(command: &str) -> Result<Vec<String>, ConfigError> {
     let words = split(command, |c| c == ' ')?;
     words.iter().filter(|word| !word.is_empty()).map(|word| unquoted(word)).collect()
 }
@@ -181,3 +215,6 @@ pub(super) fn error(why: &'static str, fix: &'static str) -> ConfigError {
 
 const BACKEND: &str = "backend";
 const OPTIONS: [&str; 4] = ["ca", "pin", "proxy-protocol", "server-name"];
+
+/// What stands before the colon of the user's own daemon.
+const SESSIONS: [&str; 2] = ["session", "xpra+session"];

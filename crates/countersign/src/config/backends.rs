@@ -64,5 +64,4 @@ pub(super) fn masked(text: &str) -> Cow<'_, str> {
     }
 }
 
-const FORMS: &str =
-    "write unix:PATH, tcp:HOST:PORT, tls:HOST:PORT, exec:COMMAND, builtin:whoami or a name from [backends]";
+const FORMS: &str = "write unix:PATH, tcp:HOST:PORT, tls:HOST:PORT, exec:COMMAND, session:KIND(...), builtin:whoami or a name from [backends]";

@@ -61,7 +61,7 @@ impl SocketReport {
             carries: carries(socket),
             lets_in: lets_in(socket),
             links,
-            backend: socket.backend.to_string(),
+            backend: socket.backend.explain(),
             warnings: socket.warnings.iter().map(ToString::to_string).collect(),
         }
     }

@@ -294,7 +294,7 @@ impl Inside {
             Ok(opened) => opened,
             Err(error) => {
                 self.unreachable(&error);
-                client.dismiss(stream, &["connection error", &error.to_string()]).await;
+                client.dismiss(stream, &[error.reason(), &error.to_string()]).await;
                 return None;
             }
         };
@@ -313,10 +313,10 @@ impl Inside {
         stream: &mut Stream,
         facts: &SessionFacts,
     ) -> Result<Opened, BackendError> {
-        let deadline = Instant::now() + PRELUDE;
+        let deadline = Instant::now() + self.backend.patience();
         let mut opened = self.backend.open(grant, facts).await?;
         if self.backend.wants_xpra_hello() {
-            // S-86: a daemon that accepts and does not read, or has no answer, is as good as none.
+            // S-86: a daemon that accepts and does not read, or has no answer, is as good as none. Connecting counts.
             let introduced = timeout_at(deadline.into(), introduce(client, stream, &mut opened.stream)).await;
             introduced.unwrap_or_else(|late| Err(late.into()))?;
         }
@@ -403,9 +403,6 @@ fn session_id() -> String {
     super::drive::random(&mut bytes);
     audit::hex(&bytes)
 }
-
-/// From the grant to the beginning of an Xpra server's answer, connecting included (S-86).
-const PRELUDE: Duration = Duration::from_secs(5);
 
 /// Room for the beginning of an answer.
 const FIRST_ANSWER: usize = 4096;

@@ -1,0 +1,32 @@
+//! Windows: there are no uids and no owners of sockets, so there is nothing to tell whose session it is by.
+
+use std::{convert::Infallible, time::Duration};
+
+use super::{BackendError, Opened, spec::error};
+use crate::{Grant, error::ConfigError};
+
+/// A router. There is none.
+pub(super) struct Sessions(Infallible);
+
+impl Sessions {
+    pub(super) fn name(&self) -> &'static str {
+        match self.0 {}
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        match self.0 {}
+    }
+
+    pub(super) fn explain(&self) -> String {
+        match self.0 {}
+    }
+
+    #[expect(clippy::unused_async, reason = "the other half waits")]
+    pub(super) async fn open(&self, _: &Grant) -> Result<Opened, BackendError> {
+        match self.0 {}
+    }
+}
+
+pub(super) fn parse(_: &str) -> Result<(Sessions, &str), ConfigError> {
+    Err(error("this system has no sessions of users", "write tcp:HOST:PORT or tls:HOST:PORT"))
+}

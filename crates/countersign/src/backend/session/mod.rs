@@ -1,0 +1,164 @@
+//! `session:KIND(options)`: the daemon of whoever has logged in, reached for one user at a time.
+//!
+//! The chain of a socket says *who* it is; a router says *where* the sessions of that user are, and is
+//! configured apart from it (W29). Called by [`super::Backend`] with a grant. To add a router: one file, one
+//! line of [`ROUTERS`].
+//!
+//! Whatever a router answers, these hold for every session:
+//!
+//! - Only a grant with a name gets one, and the name and the uid are those that a link proved (S-68).
+//! - No uid below `min-uid`, least of all root's, and never ours for want of another (S-70).
+//! - What a client asks for is compared with the names of the user's own sessions and used for nothing else: no
+//!   path, address or command is ever made of it (S-85).
+//! - A Unix socket has to lie in a directory of the user or root, belong to the user, and be served by a process of
+//!   that user, as the kernel says of the open connection (S-84, W39).
+//!
+//! | file | holds |
+//! |---|---|
+//! | `owner` | whose session it is |
+//! | `pattern` | texts with `{user}`, `{uid}`, `{home}` |
+//! | `choice` | which of several sessions |
+//! | `door` | a session's address, and that it is the user's |
+
+use std::{sync::Arc, time::Duration};
+
+mod choice;
+mod door;
+mod owner;
+mod pattern;
+mod spec;
+mod template;
+
+pub(super) use door::Door;
+pub(super) use owner::Owner;
+pub(super) use spec::parse;
+
+use super::{BackendError, Opened};
+use crate::{
+    Grant,
+    error::ConfigError,
+    options::{OptionSpec, Options},
+};
+
+/// An entry of the registry of routers.
+pub(super) struct Kind {
+    /// The name to write in `session:NAME(...)`.
+    pub(super) name: &'static str,
+    /// Its own options; those that every router has are [`COMMON_OPTIONS`].
+    pub(super) options: &'static [OptionSpec],
+    /// Makes the router, once, at start.
+    pub(super) configure: fn(&mut Options) -> Result<Box<dyn Router>, ConfigError>,
+}
+
+/// Says where the sessions of a user are.
+pub(super) trait Router: Send + Sync {
+    /// All of them, whether they run or not. May wait: a disk, a database, a program.
+    ///
+    /// # Errors
+    /// It cannot say.
+    fn find(&self, owner: &Owner) -> Result<Found, BackendError>;
+}
+
+/// What a router says of a user.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The uid of the user by the router's own source, if that has one.
+    pub(super) uid: Option<u32>,
+    /// The sessions, in the order in which they are listed.
+    pub(super) sessions: Vec<Session>,
+}
+
+impl From<Vec<Session>> for Found {
+    fn from(sessions: Vec<Session>) -> Self {
+        Self { uid: None, sessions }
+    }
+}
+
+/// One session of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Session {
+    /// What a client calls it: `:10`, `mail`.
+    pub(super) name: String,
+    /// Where it is.
+    pub(super) door: Door,
+}
+
+/// A router, and the rules that hold for all.
+pub(super) struct Sessions {
+    kind: &'static Kind,
+    rules: Arc<Rules>,
+}
+
+/// What is needed to find a session, also by those that go on when a login has ended.
+struct Rules {
+    router: Box<dyn Router>,
+    min_uid: u32,
+}
+
+impl Sessions {
+    pub(super) fn configure(kind: &'static Kind, mut options: Options) -> Result<Self, ConfigError> {
+        let min_uid = options.number("min-uid", DEFAULT_MIN_UID, 0..=u64::from(u32::MAX - 1))?;
+        let min_uid = u32::try_from(min_uid).unwrap_or(u32::MAX);
+        let router = (kind.configure)(&mut options)?;
+        let known: Vec<&str> = kind.options.iter().chain(COMMON_OPTIONS).map(|option| option.name).collect();
+        options.finish(&known)?;
+        Ok(Self { kind, rules: Arc::new(Rules { router, min_uid }) })
+    }
+
+    /// The router's name.
+    pub(super) fn name(&self) -> &'static str {
+        self.kind.name
+    }
+
+    /// How long a login may take from the grant to an open stream.
+    pub(super) fn patience(&self) -> Duration {
+        super::CONNECT_DEADLINE
+    }
+
+    /// What is told of it in `explain`.
+    pub(super) fn explain(&self) -> String {
+        format!(
+            "the session of whoever logs in, by {}, of accounts from uid {} on; the owner of each socket is checked",
+            self.kind.name, self.rules.min_uid
+        )
+    }
+
+    /// Opens the session that the client asks for, or its only one.
+    pub(super) async fn open(&self, grant: &Grant) -> Result<Opened, BackendError> {
+        let identity = grant.identity().cloned().ok_or_else(BackendError::nobody)?;
+        let claim = grant.claim();
+        let wanted = claim.display.clone().or_else(|| claim.session.clone());
+        let (owner, sessions) = Arc::clone(&self.rules).find(identity).await?;
+        let session = choice::choose(&owner, &sessions, wanted.as_deref()).await?;
+        Ok(Opened::stream(session.door.connect(owner.uid).await?))
+    }
+}
+
+impl Rules {
+    /// The user and all sessions of that user.
+    async fn find(self: Arc<Self>, identity: crate::Identity) -> Result<(Owner, Vec<Session>), BackendError> {
+        let find = move || {
+            let mut owner = Owner::of(&identity)?;
+            owner.judge(self.min_uid)?;
+            let found = self.router.find(&owner)?;
+            owner.agree(found.uid)?;
+            owner.judge(self.min_uid)?;
+            Ok((owner, found.sessions))
+        };
+        let found = tokio::task::spawn_blocking(find).await;
+        found.unwrap_or_else(|_| Err(BackendError::unavailable("the search for a session failed")))
+    }
+}
+
+/// The routers, in the order of their names.
+pub(super) const ROUTERS: &[&Kind] = &[&template::TEMPLATE];
+
+/// The options that every router has.
+pub(super) const COMMON_OPTIONS: &[OptionSpec] =
+    &[OptionSpec::new("min-uid", "NUMBER", "1000", "the lowest uid that has sessions; 0 lets root have one")];
+
+/// What accounts of people begin at (`UID_MIN` of login.defs(5)).
+const DEFAULT_MIN_UID: u64 = 1000;
+
+#[cfg(test)]
+mod tests;
