@@ -19,7 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("oauth", &["options", "transport"]),
     ("modules", &["keys", "oauth", "options", "sys", "trust", "users"]),
     ("handlers", &["keys", "oauth", "options", "sys"]),
-    ("backend", &["options", "sys", "transport"]),
+    ("backend", &["options", "sys", "transport", "users"]),
     ("config", &["backend", "handlers", "modules", "options", "sys", "trail", "transport", "trust"]),
     ("control", &["sys", "trail", "transport", "trust"]),
     (

@@ -19,14 +19,21 @@
 //! | `pattern` | texts with `{user}`, `{uid}`, `{home}` |
 //! | `choice` | which of several sessions |
 //! | `door` | a session's address, and that it is the user's |
+//! | `table` | displays of a table of users |
 
 use std::{sync::Arc, time::Duration};
 
 mod choice;
+mod directory;
 mod door;
+mod exec;
+mod multifile;
 mod owner;
 mod pattern;
 mod spec;
+mod sql;
+mod sqlite;
+mod table;
 mod template;
 
 pub(super) use door::Door;
@@ -151,7 +158,14 @@ impl Rules {
 }
 
 /// The routers, in the order of their names.
-pub(super) const ROUTERS: &[&Kind] = &[&template::TEMPLATE];
+pub(super) const ROUTERS: &[&Kind] = &[
+    &directory::DIRECTORY,
+    &exec::EXEC,
+    &multifile::MULTIFILE,
+    &sql::SQL,
+    &sqlite::SQLITE,
+    &template::TEMPLATE,
+];
 
 /// The options that every router has.
 pub(super) const COMMON_OPTIONS: &[OptionSpec] =
