@@ -66,7 +66,7 @@ impl Program {
             end(child).await;
         });
         let stream = Stream::new(UnixStream::from_std(ours)?);
-        Ok(Opened { stream, program: Some(Running { _session: running }) })
+        Ok(Opened { program: Some(Running { _session: running }), ..Opened::stream(stream) })
     }
 }
 
@@ -103,7 +103,7 @@ fn environment(grant: &Grant, session: &SessionFacts) -> Vec<(&'static str, Stri
 
 /// Ends a program and everything it started. It is not reaped before its group has been ended, so the
 /// group's number cannot be somebody else's meanwhile.
-async fn end(mut child: Child) {
+pub(super) async fn end(mut child: Child) {
     let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw) else { return };
     // A group that is gone already needs no signal.
     let _ = killpg(pid, Signal::SIGTERM);
@@ -126,7 +126,7 @@ fn has_exited(pid: Pid) -> bool {
 }
 
 /// Puts a program's standard error in the log, line by line.
-async fn log(mut stderr: ChildStderr, session: String) {
+pub(super) async fn log(mut stderr: ChildStderr, session: String) {
     let mut line = Vec::new();
     let mut space = [0; 512];
     let mut left = MOST_LOGGED;

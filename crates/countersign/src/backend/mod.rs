@@ -92,11 +92,25 @@ pub struct Opened {
     /// The program that was started for the session. It is ended when this is dropped: keep it until
     /// the relay has ended.
     pub program: Option<Running>,
+    /// Keeps the user's daemon that was started for the session from being idle; as above.
+    lease: Option<session::Lease>,
+}
+
+/// Whatever has to live as long as the session does.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    _program: Option<Running>,
+    _lease: Option<session::Lease>,
 }
 
 impl Opened {
+    /// The stream, and what has to be kept until its end.
+    pub(crate) fn into_parts(self) -> (Stream, Kept) {
+        (self.stream, Kept { _program: self.program, _lease: self.lease })
+    }
+
     fn stream(stream: Stream) -> Self {
-        Self { stream, program: None }
+        Self { stream, program: None, lease: None }
     }
 }
 
@@ -142,6 +156,11 @@ impl Backend {
     /// Whether it is `builtin:whoami`, which is no daemon.
     pub(crate) fn is_builtin(&self) -> bool {
         matches!(self.kind, Kind::Whoami)
+    }
+
+    /// Whether each user has their own daemon behind it, so that a login has to say who it is.
+    pub fn is_each_users(&self) -> bool {
+        matches!(self.kind, Kind::Session(_))
     }
 
     /// Whether calls of gRPC may be passed on to it: it is reached by address, and speaks for itself.

@@ -138,6 +138,7 @@ impl Options {
 }
 
 /// What stands before the closing parenthesis, and what behind it. Parentheses in quotes are text.
+#[cfg(unix)]
 pub(super) fn enclosed(text: &str) -> Result<(&str, &str), ConfigError> {
     // Cut there, the first part ends where the parentheses are balanced.
     let depth = std::cell::Cell::new(1_u32);

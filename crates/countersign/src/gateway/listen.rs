@@ -364,10 +364,8 @@ async fn another_mode(guard: &mut Option<Guard>) -> u32 {
 
 /// Passes the bytes on until the end; a program that serves the session lives as long.
 async fn relay(client: Stream, opened: Opened, control: &Control) -> Ended {
-    let Opened { stream, program } = opened;
-    let ended = handover::relay(client, stream, None, control).await;
-    drop(program);
-    ended
+    let (stream, _daemon) = opened.into_parts();
+    handover::relay(client, stream, None, control).await
 }
 
 /// What the client came over, in a word.

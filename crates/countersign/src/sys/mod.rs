@@ -36,4 +36,6 @@ pub mod resolver;
 pub mod security;
 pub mod sockets;
 pub mod title;
+#[cfg(unix)]
+pub mod user;
 pub mod waiting;

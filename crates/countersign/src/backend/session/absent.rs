@@ -5,6 +5,10 @@ use std::{convert::Infallible, time::Duration};
 use super::{BackendError, Opened, spec::error};
 use crate::{Grant, error::ConfigError};
 
+/// What keeps a daemon from being idle. There is none.
+#[derive(Debug)]
+pub(super) struct Lease(Infallible);
+
 /// A router. There is none.
 pub(super) struct Sessions(Infallible);
 

@@ -2,7 +2,8 @@
 
 use super::{super::BackendError, Door, Owner, Session};
 
-/// The session that is asked for by name, or without a name the only one that there is.
+/// The session that is asked for by name, or without a name the only one that there is, or that runs. Where
+/// daemons are started, one that does not run is as good.
 ///
 /// # Errors
 /// There is none, or no such one, or which one is not clear. The list is told: it is the user's own (S-85).
@@ -10,11 +11,16 @@ pub(super) async fn choose<'a>(
     owner: &Owner,
     sessions: &'a [Session],
     wanted: Option<&str>,
+    are_started: bool,
 ) -> Result<&'a Session, BackendError> {
+    let to_tell = |alive: Vec<&'a Session>| if are_started { sessions.iter().collect() } else { alive };
     if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) {
         let meant = named(sessions, wanted);
         return match meant.as_slice() {
-            [] => Err(refusal("there is no such session", &alive(owner, sessions.iter().collect()).await)),
+            [] => {
+                let alive = alive(owner, sessions.iter().collect()).await;
+                Err(refusal("there is no such session", &to_tell(alive)))
+            }
             [only] => Ok(only),
             // One session may have several sockets, some of them left by a server that is gone.
             [first, ..] => Ok(alive(owner, meant.clone()).await.first().copied().unwrap_or(first)),
@@ -23,9 +29,10 @@ pub(super) async fn choose<'a>(
     if let [only] = sessions {
         return Ok(only);
     }
-    match alive(owner, sessions.iter().collect()).await.as_slice() {
+    let alive = alive(owner, sessions.iter().collect()).await;
+    match alive.as_slice() {
         [only] => Ok(only),
-        several => Err(refusal("say which session you want", several)),
+        _ => Err(refusal("say which session you want", &to_tell(alive))),
     }
 }
 

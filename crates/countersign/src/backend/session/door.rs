@@ -30,6 +30,14 @@ pub(super) enum Shut {
     Foreign(String),
 }
 
+impl Shut {
+    /// Whether it is only that nobody serves it, so that a daemon may be started to do so.
+    pub(super) fn is_unserved(&self) -> bool {
+        use io::ErrorKind::{ConnectionRefused, NotFound};
+        matches!(self, Self::Absent(error) if matches!(error.kind(), NotFound | ConnectionRefused))
+    }
+}
+
 impl Door {
     /// An address of a table or a program: `unix:PATH`, `tcp:HOST:PORT`, or as Xpra writes them, `socket:PATH`,
     /// `tcp://HOST:PORT/`.

@@ -19,6 +19,7 @@
 //! | `pattern` | texts with `{user}`, `{uid}`, `{home}` |
 //! | `choice` | which of several sessions |
 //! | `door` | a session's address, and that it is the user's |
+//! | `start` | daemons that do not run yet |
 //! | `table` | displays of a table of users |
 
 use std::{sync::Arc, time::Duration};
@@ -33,12 +34,16 @@ mod pattern;
 mod spec;
 mod sql;
 mod sqlite;
+mod start;
 mod table;
 mod template;
 
 pub(super) use door::Door;
 pub(super) use owner::Owner;
 pub(super) use spec::parse;
+
+pub(super) use start::Lease;
+use start::{Order, Starter};
 
 use super::{BackendError, Opened};
 use crate::{
@@ -94,6 +99,7 @@ pub(super) struct Session {
 pub(super) struct Sessions {
     kind: &'static Kind,
     rules: Arc<Rules>,
+    starter: Option<Starter>,
 }
 
 /// What is needed to find a session, also by those that go on when a login has ended.
@@ -106,10 +112,11 @@ impl Sessions {
     pub(super) fn configure(kind: &'static Kind, mut options: Options) -> Result<Self, ConfigError> {
         let min_uid = options.number("min-uid", DEFAULT_MIN_UID, 0..=u64::from(u32::MAX - 1))?;
         let min_uid = u32::try_from(min_uid).unwrap_or(u32::MAX);
+        let starter = Starter::take(&mut options)?;
         let router = (kind.configure)(&mut options)?;
         let known: Vec<&str> = kind.options.iter().chain(COMMON_OPTIONS).map(|option| option.name).collect();
         options.finish(&known)?;
-        Ok(Self { kind, rules: Arc::new(Rules { router, min_uid }) })
+        Ok(Self { kind, rules: Arc::new(Rules { router, min_uid }), starter })
     }
 
     /// The router's name.
@@ -119,14 +126,16 @@ impl Sessions {
 
     /// How long a login may take from the grant to an open stream.
     pub(super) fn patience(&self) -> Duration {
-        super::CONNECT_DEADLINE
+        if self.starter.is_some() { START_DEADLINE } else { super::CONNECT_DEADLINE }
     }
 
     /// What is told of it in `explain`.
     pub(super) fn explain(&self) -> String {
+        let started = self.starter.as_ref().map(|starter| format!("; {}", starter.explain()));
         format!(
-            "the session of whoever logs in, by {}, of accounts from uid {} on; the owner of each socket is checked",
-            self.kind.name, self.rules.min_uid
+            "the session of whoever logs in, of accounts from uid {} on; whose each socket is, is checked{}",
+            self.rules.min_uid,
+            started.unwrap_or_default()
         )
     }
 
@@ -136,25 +145,88 @@ impl Sessions {
         let claim = grant.claim();
         let wanted = claim.display.clone().or_else(|| claim.session.clone());
         let (owner, sessions) = Arc::clone(&self.rules).find(identity).await?;
-        let session = choice::choose(&owner, &sessions, wanted.as_deref()).await?;
+        if let Some(starter) = &self.starter {
+            return self.open_or_start(starter, owner, sessions, wanted.as_deref()).await;
+        }
+        let session = choice::choose(&owner, &sessions, wanted.as_deref(), false).await?;
         Ok(Opened::stream(session.door.connect(owner.uid).await?))
+    }
+
+    async fn open_or_start(
+        &self,
+        starter: &Starter,
+        owner: Owner,
+        sessions: Vec<Session>,
+        wanted: Option<&str>,
+    ) -> Result<Opened, BackendError> {
+        let session = match sessions.is_empty() {
+            true => None,
+            false => Some(choice::choose(&owner, &sessions, wanted, true).await?.clone()),
+        };
+        if let Some(session) = &session {
+            // Held before it is used, so that it is not stopped in between.
+            let uid = owner.uid()?;
+            let lease = starter.held(uid, session);
+            if !lease.as_ref().is_some_and(Lease::is_over) {
+                match session.door.connect(owner.uid).await {
+                    Err(shut) if shut.is_unserved() => {}
+                    connected => {
+                        // Another login may have started it meanwhile.
+                        let lease = lease.or_else(|| starter.held(uid, session));
+                        return Ok(Opened { lease, ..Opened::stream(connected?) });
+                    }
+                }
+            }
+        }
+        let order = Order { rules: Arc::clone(&self.rules), owner: owner.clone(), session: session.clone() };
+        let lease = Some(starter.start(order).await?);
+        let session = match session {
+            Some(session) => session,
+            None => {
+                let sessions = Arc::clone(&self.rules).sessions_of(owner.clone()).await?;
+                choice::choose(&owner, &sessions, wanted, false).await?.clone()
+            }
+        };
+        Ok(Opened { lease, ..Opened::stream(session.door.connect(owner.uid).await?) })
+    }
+}
+
+impl Session {
+    /// The path of its socket.
+    fn path(&self) -> Option<String> {
+        match &self.door {
+            Door::Unix(name) => name.path()?.to_str().map(str::to_owned),
+            Door::Tcp(_) => None,
+        }
     }
 }
 
 impl Rules {
     /// The user and all sessions of that user.
     async fn find(self: Arc<Self>, identity: crate::Identity) -> Result<(Owner, Vec<Session>), BackendError> {
-        let find = move || {
+        aside(move || {
             let mut owner = Owner::of(&identity)?;
             owner.judge(self.min_uid)?;
             let found = self.router.find(&owner)?;
             owner.agree(found.uid)?;
             owner.judge(self.min_uid)?;
             Ok((owner, found.sessions))
-        };
-        let found = tokio::task::spawn_blocking(find).await;
-        found.unwrap_or_else(|_| Err(BackendError::unavailable("the search for a session failed")))
+        })
+        .await
     }
+
+    /// The sessions of a user that was found before.
+    async fn sessions_of(self: Arc<Self>, owner: Owner) -> Result<Vec<Session>, BackendError> {
+        aside(move || Ok(self.router.find(&owner)?.sessions)).await
+    }
+}
+
+/// Runs what may wait where it may.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BackendError> + Send + 'static,
+) -> Result<T, BackendError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(BackendError::unavailable("the search for a session failed")))
 }
 
 /// The routers, in the order of their names.
@@ -168,8 +240,26 @@ pub(super) const ROUTERS: &[&Kind] = &[
 ];
 
 /// The options that every router has.
-pub(super) const COMMON_OPTIONS: &[OptionSpec] =
-    &[OptionSpec::new("min-uid", "NUMBER", "1000", "the lowest uid that has sessions; 0 lets root have one")];
+pub(super) const COMMON_OPTIONS: &[OptionSpec] = &[
+    OptionSpec::new("min-uid", "NUMBER", "1000", "the lowest uid that has sessions; 0 lets root have one"),
+    OptionSpec::new(
+        "start",
+        "COMMAND",
+        "",
+        "what starts the daemon of a user that does not run: a program that stays in the foreground",
+    ),
+    OptionSpec::new(
+        "stop-when-idle",
+        "DURATION",
+        "",
+        "stop what was started when nobody has used it for so long",
+    ),
+    OptionSpec::new("start-timeout", "DURATION", "30s", "how long it may take until its socket is there"),
+    OptionSpec::new("runtime-dir", "PATH", "/run/user/{uid}", "its XDG_RUNTIME_DIR, made if it is missing"),
+];
+
+/// Where a daemon may have to be started; what Xpra's clients wait for an answer.
+const START_DEADLINE: Duration = Duration::from_secs(8);
 
 /// What accounts of people begin at (`UID_MIN` of login.defs(5)).
 const DEFAULT_MIN_UID: u64 = 1000;

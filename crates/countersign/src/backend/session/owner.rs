@@ -17,6 +17,8 @@ pub(in crate::backend) struct Owner {
     pub(super) uid: Option<u32>,
     /// The account of that uid on this machine.
     pub(super) account: Option<Account>,
+    /// What its daemons find in their environment, by the table that the login was checked with.
+    pub(super) environment: Vec<(String, String)>,
     /// A link of the chain has stated the uid, so that nothing may say another.
     stated: bool,
 }
@@ -37,7 +39,8 @@ impl Owner {
         };
         let account = account.map_err(unreadable)?;
         let uid = stated.or_else(|| account.as_ref().map(|account| account.uid));
-        Ok(Self { name: identity.name.clone(), uid, account, stated: stated.is_some() })
+        let (name, environment) = (identity.name.clone(), identity.environment.clone());
+        Ok(Self { name, uid, account, environment, stated: stated.is_some() })
     }
 
     /// Takes the uid of a router's own source.

@@ -12,9 +12,22 @@ impl Pattern {
     /// # Errors
     /// It holds something else in braces, which would stay there as it is.
     pub(super) fn parse(options: &Options, option: &str, text: &str) -> Result<Self, ConfigError> {
-        let known = PLACES.iter().fold(text.to_owned(), |text, place| text.replace(place, ""));
+        Self::parse_with(options, option, text, &[])
+    }
+
+    /// The same with more that may stand in braces, which [`Pattern::of`] leaves there.
+    ///
+    /// # Errors
+    /// As [`Pattern::parse`].
+    pub(super) fn parse_with(
+        options: &Options,
+        option: &str,
+        text: &str,
+        more: &[&str],
+    ) -> Result<Self, ConfigError> {
+        let known = PLACES.iter().chain(more).fold(text.to_owned(), |text, place| text.replace(place, ""));
         if known.contains(['{', '}']) {
-            let fix = format!("braces hold one of {}", PLACES.join(", "));
+            let fix = format!("braces hold one of {}", [&PLACES, more].concat().join(", "));
             return Err(options.error(option, "something else stands in braces", fix));
         }
         Ok(Self(text.to_owned()))

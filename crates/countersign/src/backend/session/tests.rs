@@ -207,6 +207,233 @@ async fn s_084_an_abstract_socket_is_judged_by_who_listens() {
     assert!(refused.contains("listens there"), "{refused}");
 }
 
+/// The socket of a display by Xpra's name.
+fn xpra_name(display: &str) -> String {
+    format!("{}-{display}", crate::sys::accounts::host_name())
+}
+
+#[tokio::test]
+async fn s_085_a_directory_gives_the_users_own_living_sockets_by_xpras_names() {
+    let (folder, _sockets) =
+        folder(&[&xpra_name("10"), "elsewhere-12", &xpra_name("proxy-13"), &xpra_name("15")]);
+    let at = |name: &str| folder.path().join(name);
+    drop(UnixListener::bind(at(&xpra_name("11"))).unwrap());
+    std::fs::write(at(&xpra_name("14")), "").unwrap();
+    symlink(at(&xpra_name("10")), at(&xpra_name("16"))).unwrap();
+    std::fs::create_dir(at("10")).unwrap();
+    drop(UnixListener::bind(at("10/socket")).unwrap());
+    std::fs::create_dir(at("17")).unwrap();
+    let _nested = UnixListener::bind(at("17/socket")).unwrap();
+    let root = own_uid() == 0;
+    if root {
+        chown(&at(&xpra_name("15")), Some(4711.into()), None).unwrap();
+    }
+    let backend =
+        format!("session:directory(socket-dirs=/nonexistent:{},min-uid=0)", folder.path().display());
+    // Display 10 has a socket by each of its two names, of which one is dead.
+    for wanted in ["10", ":10", "17"] {
+        open(&backend, &me(Some(wanted))).await.unwrap();
+    }
+    let dead = open(&backend, &me(Some("11"))).await.unwrap_err();
+    assert!(dead.starts_with("the service is not available"), "{dead}");
+    let list = if root { "`:10`, `:17`" } else { "`:10`, `:15`, `:17`" };
+    for wanted in ["12", "proxy-13", "13", "14", "16", "10/socket", "elsewhere-12"] {
+        let refused = open(&backend, &me(Some(wanted))).await.unwrap_err();
+        assert!(
+            refused.starts_with(&format!("there is no such session: you have {list} [")),
+            "{wanted}: {refused}"
+        );
+    }
+    if root {
+        // Nobody's but uid 4711's, and served by us.
+        let refused = open(&backend, &me(Some("15"))).await.unwrap_err();
+        assert!(refused.starts_with("there is no such session"), "{refused}");
+        let other = open(&backend, &grant(Some(("me", Some(4711))), Some("15"))).await.unwrap_err();
+        assert!(other.contains("uid 0 listens there"), "{other}");
+    }
+    assert!(open(&backend, &me(None)).await.unwrap_err().starts_with("say which session you want"));
+    let any = format!("session:directory(names=any,socket-dirs={},min-uid=0)", folder.path().display());
+    open(&any, &me(Some("elsewhere-12"))).await.unwrap();
+    let stranger = open(&backend, &grant(Some(("me", Some(own_uid() + 1))), None)).await.unwrap_err();
+    assert!(stranger.starts_with("you have no session here"), "{stranger}");
+}
+
+/// What the rows of a table say, by whichever router reads it.
+async fn judge_table(router: impl Fn(&str) -> String, folder: &Path) {
+    let uid = own_uid();
+    let work = folder.join("work-socket");
+    let row = |uid: &str, displays: &str| router(&format!("{uid}|{displays}"));
+    let own = uid.to_string();
+    let displays = format!(":10, {}, mail=unix:{}, tcp:127.0.0.1:1", work.display(), work.display());
+    let all = row(&own, &displays);
+    for wanted in ["10", ":10", "work-socket", "mail"] {
+        open(&all, &me(Some(wanted))).await.unwrap();
+    }
+    let list = open(&all, &me(None)).await.unwrap_err();
+    assert!(list.contains("you have `:10`, `work-socket`, `mail`, `tcp:127.0.0.1:1` ["), "{list}");
+    // One session, with no name asked for; what means nothing or holds a password is left out.
+    let displays = "tcp://me:hunter2@127.0.0.1:1/, ssl:h:1, unix:relative, :11, :10";
+    open(&row(&own, displays), &me(None)).await.unwrap();
+    // Without a uid of its own the row says nothing against the login's.
+    open(&row("", ":10"), &me(None)).await.unwrap();
+    let cases = [
+        (row(&own, ""), me(None), "you have no session here"),
+        (row(&(uid + 1).to_string(), ":10"), me(None), "you have no session here [the chain and the router"),
+        (row(&own, ":10"), grant(Some(("other", Some(uid))), None), "you have no session here"),
+        (row(&own, ":10"), grant(Some(("ME", Some(uid))), None), "you have no session here"),
+        (row(&own, "tcp:127.0.0.1:1"), me(None), "the service is not available"),
+    ];
+    for (backend, grant, told) in cases {
+        let refused = open(&backend, &grant).await.unwrap_err();
+        assert!(refused.starts_with(told), "{told}: {refused}");
+        assert!(!refused.contains("hunter2"), "{refused}");
+    }
+    // A name that no link gave a uid takes the table's, and its rules hold for it.
+    open(&row(&own, ":10"), &grant(Some(("me", None)), None)).await.unwrap();
+    let system = row(&own, ":10").replace("min-uid=0", &format!("min-uid={}", uid + 1));
+    let refused = open(&system, &grant(Some(("me", None)), None)).await.unwrap_err();
+    assert!(refused.contains("is below min-uid"), "{refused}");
+}
+
+fn private(path: &Path, content: &str) {
+    std::fs::write(path, content).unwrap();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+#[tokio::test]
+async fn the_displays_of_a_multifile_are_sessions() {
+    let (folder, _sockets) = folder(&[&xpra_name("10"), "work-socket"]);
+    let count = std::cell::Cell::new(0);
+    let router = |row: &str| {
+        count.set(count.get() + 1);
+        let file = folder.path().join(format!("users-{}", count.get()));
+        private(&file, &format!("bob|word|12345|1|:99\nme|word|{}\n", row.replacen('|', "|1|", 1)));
+        let (file, dirs) = (file.display(), folder.path().display());
+        format!("session:multifile(filename={file},socket-dirs={dirs},min-uid=0)")
+    };
+    judge_table(router, folder.path()).await;
+    let absent = "session:multifile(filename=/nonexistent/users)".parse::<Backend>().unwrap_err();
+    assert!(absent.to_string().contains("/nonexistent/users"), "{absent}");
+}
+
+#[tokio::test]
+async fn the_displays_of_a_sqlite_table_are_sessions() {
+    let (folder, _sockets) = folder(&[&xpra_name("10"), "work-socket"]);
+    let count = std::cell::Cell::new(0);
+    let router = |row: &str| {
+        count.set(count.get() + 1);
+        let file = folder.path().join(format!("users-{}.db", count.get()));
+        private(&file, "");
+        let (uid, displays) = row.split_once('|').unwrap();
+        let table = "CREATE TABLE users (username VARCHAR(255) NOT NULL, password VARCHAR(255), uid VARCHAR(63), \
+                     gid VARCHAR(63), displays VARCHAR(8191), env_options VARCHAR(8191), session_options VARCHAR(8191))";
+        let database = rusqlite::Connection::open(&file).unwrap();
+        database.execute(table, []).unwrap();
+        let add = "INSERT INTO users (username, password, uid, displays) VALUES (?, 'word', ?, ?)";
+        database.execute(add, ["bob", "12345", ":99"]).unwrap();
+        database.execute(add, ["me", uid, displays]).unwrap();
+        let (file, dirs) = (file.display(), folder.path().display());
+        format!("session:sqlite(filename={file},socket-dirs={dirs},min-uid=0)")
+    };
+    judge_table(router, folder.path()).await;
+}
+
+#[tokio::test]
+async fn a_program_says_where_the_sessions_are() {
+    let (folder, _sockets) = folder(&["socket"]);
+    let socket = folder.path().join("socket");
+    let (socket, uid) = (socket.display(), own_uid());
+    let count = std::cell::Cell::new(0);
+    let router = |script: &str| {
+        count.set(count.get() + 1);
+        let file = folder.path().join(format!("say-{}", count.get()));
+        std::fs::write(&file, script).unwrap();
+        format!("session:exec(command=\"/bin/sh {}\",timeout=1,min-uid=0)", file.display())
+    };
+    let say = |json: String| router(&format!("cat <<'END'\n{json}\nEND\n"));
+    let good = [
+        say(format!(r#"{{"username":"me","uid":{uid},"gid":0,"backend":"unix:{socket}"}}"#)),
+        say(format!(r#"{{"sessions":[{{"name":"mail","backend":"{socket}"}}]}}"#)),
+        router(&format!(
+            r#"test "$COUNTERSIGN_USER$COUNTERSIGN_UID$HOME" = me{uid} && echo '{{"backend":"{socket}"}}'"#
+        )),
+    ];
+    for backend in good {
+        open(&backend, &me(None)).await.unwrap();
+    }
+    let named =
+        say(format!(r#"{{"sessions":[{{"name":"mail","backend":"{socket}"}},{{"backend":"{socket}"}}]}}"#));
+    open(&named, &me(Some("mail"))).await.unwrap();
+    open(&named, &me(Some("socket"))).await.unwrap();
+    let bad = [
+        (say(format!(r#"{{"username":"root","backend":"unix:{socket}"}}"#)), "it answers for another user"),
+        (say(format!(r#"{{"backnd":"unix:{socket}"}}"#)), "its answer"),
+        (say("{".to_owned()), "its answer"),
+        (say(r#"{"backend":"tls:h:1"}"#.to_owned()), "it is neither unix: nor tcp:"),
+        (say(format!(r#"{{"uid":{},"backend":"{socket}"}}"#, uid + 1)), "state different uids"),
+        (say("{}".to_owned()), "say which session you want"),
+        (router("exit 3"), "exit status: 3"),
+        (router("sleep 600 & sleep 600"), "in time"),
+        (router("head -c 70000 /dev/zero"), "more than 64 KiB"),
+    ];
+    for (backend, why) in bad {
+        let refused = open(&backend, &me(None)).await.unwrap_err();
+        assert!(refused.contains(why), "{why}: {refused}");
+        assert!(!refused.split('[').next().unwrap().contains(why) || why.starts_with("say"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_ends_at_once_or_makes_no_socket_is_told_in_one_text() {
+    let (folder, _sockets) = folder(&[]);
+    let start = |command: &str| {
+        format!(
+            "session:template(path={0}/{{uid}}.sock,min-uid=0,start-timeout=1,runtime-dir={0},start=\"{command}\")",
+            folder.path().display()
+        )
+    };
+    for (command, why) in [
+        ("/bin/false", "exit status: 1 before its socket was there"),
+        ("/nonexistent/program {socket}", "cannot be started"),
+        ("/bin/sleep 600", "has made no socket in time"),
+    ] {
+        let refused = open(&start(command), &me(None)).await.unwrap_err();
+        assert!(refused.starts_with("the service is not available"), "{refused}");
+        assert!(refused.contains(why), "{why}: {refused}");
+    }
+    let other = grant(Some(("nobody-here", Some(own_uid() + 1))), None);
+    assert!(open(&start("/bin/false"), &other).await.is_err());
+    for text in ["start=relative", "stop-when-idle=5s", "start=\"/bin/x {who}\"", "start=/x,start-timeout=x"]
+    {
+        let text = format!("session:template(path=/x/{{uid}},{text})");
+        assert!(text.parse::<Backend>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_manual_names_every_router_and_option() {
+    let page = include_str!("../../../../../docs/backends.md");
+    let names: Vec<&str> = ROUTERS.iter().map(|router| router.name).collect();
+    assert!(names.is_sorted());
+    let (common, _) = page.split_once("\n### ").unwrap();
+    for option in COMMON_OPTIONS {
+        assert!(common.contains(&format!("| `{}=", option.name)), "{} has no line", option.name);
+    }
+    for router in ROUTERS {
+        let (_, part) = page.split_once(&format!("\n### {}", router.name)).expect(router.name);
+        let part = part.split("\n### ").next().unwrap();
+        for option in router.options {
+            assert!(
+                part.contains(&format!("`{}=", option.name)),
+                "{} of {} has no line",
+                option.name,
+                router.name
+            );
+        }
+        assert!(part.contains(&format!("    session:{}(", router.name)), "{} has no example", router.name);
+    }
+}
+
 #[test]
 fn s_065_a_router_that_is_misspelt_or_unclear_is_an_error_with_its_repair() {
     let cases = [
