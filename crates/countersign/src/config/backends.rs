@@ -2,7 +2,7 @@
 //!
 //! [`super::Config`] reads them once; [`super::socket`] asks for the one of a socket.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, cell::RefCell, collections::BTreeMap};
 
 use super::{layers::Layers, spec::canonical};
 use crate::{
@@ -14,6 +14,9 @@ use crate::{
 pub(super) struct Backends<'a> {
     named: BTreeMap<&'a str, Backend>,
     default: Backend,
+    /// Those that sockets write out, by their text: what is written twice is one backend, so that two sockets do not
+    /// start two daemons for one user.
+    written: RefCell<BTreeMap<String, Backend>>,
 }
 
 impl<'a> Backends<'a> {
@@ -27,7 +30,7 @@ impl<'a> Backends<'a> {
             let backend = written.text.parse().map_err(|error| written.origin.told(error))?;
             named.insert(name.as_str(), backend);
         }
-        let mut backends = Self { named, default: Backend::whoami() };
+        let mut backends = Self { named, default: Backend::whoami(), written: RefCell::default() };
         if let Some(written) = layers.all("backend").first() {
             backends.default =
                 backends.find(Some(&written.text)).map_err(|error| written.origin.told(error))?;
@@ -42,7 +45,12 @@ impl<'a> Backends<'a> {
     pub(super) fn find(&self, text: Option<&str>) -> Result<Backend, ConfigError> {
         let Some(text) = text else { return Ok(self.default.clone()) };
         if text.contains(':') {
-            return text.parse();
+            if let Some(known) = self.written.borrow().get(text) {
+                return Ok(known.clone());
+            }
+            let backend: Backend = text.parse()?;
+            self.written.borrow_mut().insert(text.to_owned(), backend.clone());
+            return Ok(backend);
         }
         let name = canonical(text);
         self.named.get(name.as_str()).cloned().ok_or_else(|| {

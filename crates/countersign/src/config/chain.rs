@@ -152,8 +152,16 @@ fn warn(links: &[Link], written: &Written<'_>, warnings: &mut Vec<Warning>) {
     }
 }
 
+/// Whether no link of a chain can say who somebody is (S-68).
+pub(super) fn names_nobody(chain: &Chain) -> bool {
+    chain.links().iter().all(|link| GATES.contains(&link.module))
+}
+
 /// The modules that ask for what a login by SSH does not carry.
 const NOT_BY_SSH: [&str; 6] = ["capability", "fido2", "gss", "kerberos-ticket", "oauth", "u2f"];
+
+/// The modules that never name anybody.
+const GATES: [&str; 6] = ["env", "file", "hosts", "none", "password", "ratelimit"];
 
 /// The modules that pass everybody.
 pub(super) const PASS_ALL: [&str; 2] = ["allow", "none"];

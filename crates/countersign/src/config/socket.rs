@@ -142,10 +142,14 @@ impl SocketConfig {
             open_without: address::is_local(&address),
         };
         let chain = chain::build(written, registry, &mut warnings)?;
+        let backend = daemon(kind, common.backends.find(backend)?)?;
+        if backend.is_each_users() && chain::names_nobody(&chain) {
+            warnings.push(Warning::NamesNobody);
+        }
         let socket = Self {
             name,
             chain: Arc::new(chain),
-            backend: daemon(kind, common.backends.find(backend)?)?,
+            backend,
             trusts,
             keeps_state,
             trust_place: context.place.clone(),

@@ -142,6 +142,9 @@ fn s_067_modules_that_prove_nothing_or_refuse_all_are_warned_about() {
     assert_eq!(warnings("auth=env,auth=fail"), [Warning::NobodyGetsIn("fail")]);
     assert_eq!(warnings("auth=reject"), [Warning::NobodyGetsIn("reject")]);
     assert_eq!(warnings("auth=env"), []);
+    let sessions = "backend=\"session:template(path=/run/user/{uid}/app.sock,min-uid=500)\"";
+    assert_eq!(warnings(&format!("{sessions},auth=hosts,auth=env")), [Warning::NamesNobody]);
+    assert_eq!(warnings(&format!("{sessions},auth=hosts,auth=allow")), [Warning::Idle("allow")]);
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub enum Warning {
     Idle(&'static str),
     /// A link refuses everybody.
     NobodyGetsIn(&'static str),
+    /// No link names anybody, and behind the socket are the sessions of users (S-68).
+    NamesNobody,
     /// A link needs the password itself, or a token, and the socket takes connections without TLS (S-33).
     Cleartext(&'static str),
     /// An IPv6 address without brackets.
@@ -62,6 +64,9 @@ impl fmt::Display for Warning {
                      before they try"
                 )
             }
+            Self::NamesNobody => f.write_str(
+                "nobody is named by this chain, so nobody has a session behind it. Add a module that proves a name",
+            ),
             Self::Ipv6WithoutBrackets => {
                 f.write_str("an IPv6 address is written without []. Write [ADDRESS]:PORT")
             }
