@@ -6,6 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use crate::{
     Place,
+    account::Account,
     net::{free_port, wait_for_tcp, wait_for_unix},
     process::{Daemon, Finished, program, run},
 };
@@ -35,8 +36,13 @@ impl Display {
     /// Starts Xvfb.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(more: &[&str]) -> Self {
         let mut command = program("Xvfb");
         command.args(["-displayfd", "1", "-nolisten", "tcp", "-noreset", "-screen", "0", "640x480x24"]);
+        command.args(more);
         let server = Daemon::start(command);
         let number = server.wait_for("a display number", |output| {
             output
@@ -122,6 +128,35 @@ impl Session {
     #[must_use]
     pub fn place(&self) -> &Place {
         &self.home
+    }
+}
+
+/// A session that a local account runs, with its socket where Xpra puts it: `FOLDER/HOST-DISPLAY`.
+#[derive(Debug)]
+pub struct OwnSession {
+    /// Its name, which `xpra info` shows.
+    pub name: String,
+    /// Its display, as in `:10`.
+    pub display: String,
+    _server: Daemon,
+    _display: Display,
+}
+
+impl OwnSession {
+    /// Starts one in the account's folder of sockets; its home is a folder of the account's.
+    #[must_use]
+    pub fn start(account: &Account, name: &str, home: &str, sockets: &str) -> Self {
+        // It lets every local account in: the server and its display belong to different ones.
+        let display = Display::start_with(&["-ac"]);
+        let mut command = account.command("setpriv");
+        command.args(["--pdeathsig", "TERM", "--", "xpra", "start", display.name(), "--use-display=yes"]);
+        command.args(["--daemon=no", "--bind=auto"]).arg(format!("--session-name={name}"));
+        command.arg(format!("--socket-dirs={sockets}")).arg(format!("--socket-dir={sockets}")).args(QUIET);
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C.UTF-8");
+        command.env("HOME", home).env("XDG_RUNTIME_DIR", home).env("USER", &account.name).current_dir(home);
+        let server = Daemon::start(command);
+        server.wait_for("being ready", |output| output.contains("xpra is ready").then_some(()));
+        Self { name: name.to_owned(), display: display.name().to_owned(), _server: server, _display: display }
     }
 }
 
