@@ -133,7 +133,7 @@ impl Sessions {
     pub(super) fn explain(&self) -> String {
         let started = self.starter.as_ref().map(|starter| format!("; {}", starter.explain()));
         format!(
-            "the session of whoever logs in, of accounts from uid {} on; whose each socket is, is checked{}",
+            "the session of whoever logs in, of accounts from uid {} on; its socket has to be theirs{}",
             self.rules.min_uid,
             started.unwrap_or_default()
         )
