@@ -2,12 +2,14 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::net::UnixStream,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
+    os::{fd::AsRawFd, unix::net::UnixStream},
     path::Path,
     thread,
     time::{Duration, Instant},
 };
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 
 use crate::{PATIENCE, process::Daemon};
 
@@ -31,6 +33,19 @@ pub fn wait_for_unix(daemon: &Daemon, path: &Path) {
 /// A TCP connection on which no read or write lasts longer than the test's patience.
 pub fn dial(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the listener accepts");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a write timeout");
+    stream
+}
+
+/// The same from an address of this machine's choice: all of 127.0.0.0/8 is its own.
+pub fn dial_from(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
+    let SocketAddr::V4(address) = address else { panic!("an IPv4 address expected: {address}") };
+    let socket = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+        .expect("another socket");
+    socket::bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source, 0))).expect("a free port");
+    socket::connect(socket.as_raw_fd(), &SockaddrIn::from(address)).expect("the listener accepts");
+    let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
     stream.set_write_timeout(Some(PATIENCE)).expect("a write timeout");
     stream

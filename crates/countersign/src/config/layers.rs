@@ -297,9 +297,9 @@ impl Key {
     fn masked(&self, text: &str, registry: &Registry) -> String {
         match self.form {
             Form::Chain => masked_module(text, registry),
-            Form::List => masked_socket(text, registry),
+            Form::List if self.value == "SOCKET" => masked_socket(text, registry),
             Form::One if self.name == "backend" => backends::masked(text).into_owned(),
-            Form::One => text.to_owned(),
+            Form::One | Form::List => text.to_owned(),
         }
     }
 }
@@ -350,13 +350,18 @@ fn masked_module(text: &str, registry: &Registry) -> String {
 
 /// Every setting but `[backends]` and `[[socket]]`, in the order in which they are shown.
 pub const KEYS: &[Key] = &[
-    list("bind", "SOCKET", "a Unix socket: PATH, @NAME, DIR/, auto or none, with its options"),
-    list("bind-tcp", "SOCKET", "a TCP socket, [HOST]:PORT, with its options"),
-    list("bind-ssl", "SOCKET", "a TLS socket, [HOST]:PORT, with its options"),
-    list("bind-ws", "SOCKET", "a WebSocket, [HOST]:PORT, with its options"),
-    list("bind-wss", "SOCKET", "a WebSocket in TLS, [HOST]:PORT, with its options"),
-    list("bind-ssh", "SOCKET", "a socket of SSH, [HOST]:PORT, with its options"),
-    list("bind-rpc", "SOCKET", "a socket of gRPC calls: unix:PATH, auto or [HOST]:PORT, with its options"),
+    list("bind", "bind", "SOCKET", "a Unix socket: PATH, @NAME, DIR/, auto or none, with its options"),
+    list("bind-tcp", "bind-tcp", "SOCKET", "a TCP socket, [HOST]:PORT, with its options"),
+    list("bind-ssl", "bind-ssl", "SOCKET", "a TLS socket, [HOST]:PORT, with its options"),
+    list("bind-ws", "bind-ws", "SOCKET", "a WebSocket, [HOST]:PORT, with its options"),
+    list("bind-wss", "bind-wss", "SOCKET", "a WebSocket in TLS, [HOST]:PORT, with its options"),
+    list("bind-ssh", "bind-ssh", "SOCKET", "a socket of SSH, [HOST]:PORT, with its options"),
+    list(
+        "bind-rpc",
+        "bind-rpc",
+        "SOCKET",
+        "a socket of gRPC calls: unix:PATH, auto or [HOST]:PORT, with its options",
+    ),
     chain("auth", "a module of the chain of Unix sockets without auth="),
     chain("tcp-auth", "a module of the chain of TCP sockets without auth="),
     chain("ssl-auth", "a module of the chain of TLS sockets without auth="),
@@ -397,7 +402,20 @@ pub const KEYS: &[Key] = &[
         "max-unauthenticated",
         "NUMBER",
         "4096",
-        "clients that may be logging in",
+        "clients that may be logging in; from half of them on some are dropped at random",
+    ),
+    one(
+        "limits.max-per-source",
+        "max-per-source",
+        "NUMBER",
+        "20",
+        "how many of them may be of one IPv4 address, one IPv6 /64 or one uid",
+    ),
+    list(
+        "limits.penalty-exempt",
+        "penalty-exempt",
+        "SOURCE",
+        "a proxy that many clients come through, which max-per-source is not for: an address, a network or uid:UID",
     ),
     one(
         "log.level",
@@ -423,8 +441,8 @@ pub const KEYS: &[Key] = &[
     one("log.format", "log-format", "auto|text|json", "auto", "text for people, json for programs"),
 ];
 
-const fn list(name: &'static str, value: &'static str, help: &'static str) -> Key {
-    Key { name, flag: name, form: Form::List, value, default: "", help }
+const fn list(name: &'static str, flag: &'static str, value: &'static str, help: &'static str) -> Key {
+    Key { name, flag, form: Form::List, value, default: "", help }
 }
 
 const fn chain(name: &'static str, help: &'static str) -> Key {

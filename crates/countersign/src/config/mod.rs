@@ -14,7 +14,6 @@ use std::{
     collections::HashSet,
     ffi::OsString,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 mod address;
@@ -24,6 +23,7 @@ mod encryption;
 pub mod explain;
 mod file;
 mod layers;
+mod limits;
 mod paths;
 mod socket;
 mod spec;
@@ -37,6 +37,7 @@ use backends::Backends;
 pub use encryption::{EncryptionOptions, read_key};
 use layers::Written;
 pub use layers::{Effective, Form, KEYS, Key, Layers, Origin};
+pub use limits::{Exempt, Limits};
 pub use paths::Paths;
 use socket::{Common, Draft};
 pub use socket::{Kind, SOCKET_OPTIONS, SocketConfig, SocketOption};
@@ -115,50 +116,6 @@ impl Config {
         file::load(&mut layers, named, paths)?;
         layers.environment(environment)?;
         Ok(layers)
-    }
-}
-
-/// Times and numbers that hold for all sockets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Limits {
-    /// Within which time a client's first complete message is due (S-01).
-    pub handshake_timeout: Duration,
-    /// Within which time a login must have succeeded (S-01).
-    pub login_timeout: Duration,
-    /// How long every refusal takes at least, whatever its cause.
-    pub refusal_delay: Duration,
-    /// How long sessions may go on after the gateway was asked to end.
-    pub drain_timeout: Duration,
-    /// How many clients may be logging in at once (S-04).
-    pub max_unauthenticated: usize,
-}
-
-impl Limits {
-    fn read(layers: &Layers) -> Result<Self, ConfigError> {
-        let seconds = Duration::from_secs;
-        Ok(Self {
-            handshake_timeout: one(layers, "limits.handshake-timeout", |o, k| {
-                socket::timeout(o, k, seconds(10))
-            })?,
-            login_timeout: one(layers, "limits.login-timeout", |o, k| socket::timeout(o, k, seconds(120)))?,
-            refusal_delay: one(layers, "limits.refusal-delay", |options, key| {
-                let delay = options.duration(key, seconds(1))?;
-                // A real client gives up 11 seconds after an unanswered hello.
-                let fits = delay <= seconds(8);
-                if fits {
-                    Ok(delay)
-                } else {
-                    Err(options.error(key, "clients do not wait so long", "write at most 8s"))
-                }
-            })?,
-            drain_timeout: one(layers, "limits.drain-timeout", |o, k| o.duration(k, seconds(30)))?,
-            max_unauthenticated: one(layers, "limits.max-unauthenticated", |options, key| {
-                let number = options.number(key, 4096, 1..=1_000_000)?;
-                usize::try_from(number)
-                    .map_err(|_| options.error(key, "it is out of range", "write a smaller number"))
-            })?,
-        })
     }
 }
 

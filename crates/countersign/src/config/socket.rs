@@ -9,6 +9,7 @@ use super::{
     backends::Backends,
     chain,
     encryption::EncryptionOptions,
+    limits::clients,
     paths::Paths,
     spec::{ModuleSpec, SocketSpec, canonical},
     unix,
@@ -69,6 +70,8 @@ pub struct SocketConfig {
     pub handshake_timeout: Duration,
     /// Within which time the login must have succeeded (S-01).
     pub login_timeout: Duration,
+    /// How many clients may be logging in on it, if that is fewer than in all (S-04).
+    pub max_unauthenticated: Option<usize>,
     /// What is to be said about it at start.
     pub warnings: Vec<Warning>,
 }
@@ -162,6 +165,7 @@ impl SocketConfig {
             host_key: host_key(&mut options)?,
             handshake_timeout: timeout(&mut options, "handshake-timeout", common.handshake_timeout)?,
             login_timeout: timeout(&mut options, "login-timeout", common.login_timeout)?,
+            max_unauthenticated: most(&mut options)?,
             unix,
             accepts,
             address,
@@ -382,6 +386,12 @@ fn name(options: &mut Options) -> Result<Option<String>, ConfigError> {
     Ok(Some(name.to_string()))
 }
 
+/// How many clients may be logging in, if that is written.
+fn most(options: &mut Options) -> Result<Option<usize>, ConfigError> {
+    let most = clients(options, "max-unauthenticated", 0)?;
+    Ok(Some(most).filter(|most| *most > 0))
+}
+
 /// A deadline. None may be switched off (S-01).
 pub(super) fn timeout(options: &mut Options, name: &str, default: Duration) -> Result<Duration, ConfigError> {
     let duration = options.duration(name, default)?;
@@ -417,6 +427,13 @@ pub const SOCKET_OPTIONS: &[SocketOption] = &[
     option("keydata", "0xHEX|b64:BASE64", "", "the key of encryption, in the option itself", HANDED_OVER),
     option("keyfile", "FILE", "", "a file with the key of encryption", HANDED_OVER),
     option("login-timeout", "TIME", "limits.login-timeout", "when the login must have succeeded", ALL),
+    option(
+        "max-unauthenticated",
+        "NUMBER",
+        "limits.max-unauthenticated",
+        "clients that may be logging in on it",
+        ALL,
+    ),
     option("mode", "OCTAL", "600, 660 with group", "the permissions of the socket's file", FILES),
     option("name", "NAME", "", "its name in logs, and the FileDescriptorName= of an inherited socket", ALL),
     option("owner", "NAME|UID", "", "the owner of the socket's file", FILES),

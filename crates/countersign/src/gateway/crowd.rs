@@ -1,24 +1,31 @@
 //! The clients that are not let in yet: bounded, and nobody can hold the places (S-03, S-04).
 //!
 //! One [`Crowd`] for all doors of a gateway. A newcomer always gets a place; where none is free, one
-//! of those inside, chosen at random, gives its place up. Whoever fills the gateway with connections
+//! of those inside gives its place up: one of its own source, if that has as many as a source may have, one at its
+//! own door, if that is full, and otherwise anyone, chosen at random. Whoever fills the gateway with connections
 //! that say nothing, or with logins that a slow module is asked about, therefore pushes out mostly
 //! its own, and a client that knows what to say is through before its turn comes.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
 
-use crate::sys::descriptors::most_descriptors;
+use super::source::Source;
+use crate::{Peer, config::Exempt, sys::descriptors::most_descriptors};
 
 /// Who is inside and not decided upon yet.
 #[derive(Debug)]
 pub struct Crowd {
     most: usize,
-    seats: Mutex<Vec<Arc<Seat>>>,
+    most_per_source: usize,
+    exempt: Exempt,
+    seats: Mutex<Seats>,
 }
 
 impl Crowd {
@@ -26,26 +33,71 @@ impl Crowd {
     /// open, so that sessions and their backends find some (S-05).
     pub fn new(most: usize) -> Self {
         let half = most_descriptors().map_or(usize::MAX, |most| most / 2);
-        Self { most: most.min(half).max(1), seats: Mutex::default() }
+        let most = most.min(half).max(1);
+        Self { most, most_per_source: most, exempt: Exempt::default(), seats: Mutex::default() }
     }
 
-    /// A place for a newcomer, until it is dropped.
-    pub fn enter(self: &Arc<Self>) -> Place {
+    /// The same with at most so many of one source, except for those that are `exempt`.
+    #[must_use]
+    pub fn per_source(mut self, most: usize, exempt: Exempt) -> Self {
+        (self.most_per_source, self.exempt) = (most.clamp(1, self.most), exempt);
+        self
+    }
+
+    /// A place for a newcomer, until it is dropped. `quota` is that of its door, if it has one.
+    pub fn enter(self: &Arc<Self>, peer: &Peer, quota: Option<Quota>) -> Place {
+        let source = Some(Source::of(peer)).filter(|_| !self.exempt.holds(peer));
+        let of_source = source.filter(|_| self.most_per_source < self.most);
+        let groups = [
+            of_source.map(|source| (Group::Source(source), self.most_per_source)),
+            quota.map(|quota| (Group::Door(quota.door), quota.most)),
+        ];
         let mut seats = self.seats();
-        if seats.len() >= self.most {
-            let chosen = at_random(seats.len());
-            if let Some(seat) = seats.get(chosen).cloned() {
-                remove(&mut seats, &seat);
-                seat.given_up.notify_one();
+        for (group, most) in groups.into_iter().flatten() {
+            if seats.groups.get(&group).is_some_and(|inside| inside.len() >= most) {
+                seats.give_up_one_of(Some(group));
             }
         }
-        let seat = Arc::new(Seat { index: AtomicUsize::new(seats.len()), given_up: Notify::new() });
-        seats.push(Arc::clone(&seat));
+        if self.drops(seats.all.len()) {
+            seats.give_up_one_of(None);
+        }
+        let groups = groups.map(|group| group.map(|(group, _)| group));
+        let seat =
+            Arc::new(Seat { index: AtomicUsize::new(seats.all.len()), groups, given_up: Notify::new() });
+        seats.add(&seat);
         Place { crowd: Arc::clone(self), seat }
     }
 
-    fn seats(&self) -> MutexGuard<'_, Vec<Arc<Seat>>> {
+    /// How many are inside now, of how many at most, and how many gave their places up so far.
+    pub fn count(&self) -> (usize, usize, u64) {
+        let seats = self.seats();
+        (seats.all.len(), self.most, seats.given_up)
+    }
+
+    /// Whether one of so many inside goes for the newcomer: never while half of the places are free, always when
+    /// none is, and in between the more probably the fewer are (S-04, as `MaxStartups` of OpenSSH).
+    fn drops(&self, inside: usize) -> bool {
+        let half = self.most / 2;
+        inside > half && at_random(self.most - half) < inside - half
+    }
+
+    fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many clients may be logging in at one door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Quota {
+    door: usize,
+    most: usize,
+}
+
+impl Quota {
+    /// At most `most`, at least one, at the door of that number.
+    pub fn new(door: usize, most: usize) -> Self {
+        Self { door, most: most.max(1) }
     }
 }
 
@@ -65,24 +117,68 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        remove(&mut self.crowd.seats(), &self.seat);
+        self.crowd.seats().remove(&self.seat);
     }
 }
 
 #[derive(Debug)]
 struct Seat {
-    /// Where it stands among the seats; changed under their lock only.
+    /// Where it stands among all seats; changed under their lock only.
     index: AtomicUsize,
+    groups: [Option<Group>; 2],
     given_up: Notify,
 }
 
-/// Takes `seat` out, if it is still there, and tells the one that moves into its index.
-fn remove(seats: &mut Vec<Arc<Seat>>, seat: &Arc<Seat>) {
-    let index = seat.index.load(Ordering::Relaxed);
-    if seats.get(index).is_some_and(|there| Arc::ptr_eq(there, seat)) {
-        seats.swap_remove(index);
-        if let Some(moved) = seats.get(index) {
+/// What a seat is counted under, beside the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Group {
+    Source(Source),
+    Door(usize),
+}
+
+/// Every seat, and once more under each of its groups.
+#[derive(Debug, Default)]
+struct Seats {
+    all: Vec<Arc<Seat>>,
+    groups: HashMap<Group, Vec<Arc<Seat>>>,
+    given_up: u64,
+}
+
+impl Seats {
+    fn add(&mut self, seat: &Arc<Seat>) {
+        self.all.push(Arc::clone(seat));
+        for group in seat.groups.iter().flatten() {
+            self.groups.entry(*group).or_default().push(Arc::clone(seat));
+        }
+    }
+
+    /// One at random has to go: of a group, or of all.
+    fn give_up_one_of(&mut self, group: Option<Group>) {
+        let among = group.map_or(Some(&self.all), |group| self.groups.get(&group));
+        let Some(seat) = among.and_then(|among| among.get(at_random(among.len()))).cloned() else { return };
+        self.remove(&seat);
+        self.given_up += 1;
+        seat.given_up.notify_one();
+    }
+
+    /// Takes `seat` out, if it is still there, and tells the one that moves into its index.
+    fn remove(&mut self, seat: &Arc<Seat>) {
+        let index = seat.index.load(Ordering::Relaxed);
+        if !self.all.get(index).is_some_and(|there| Arc::ptr_eq(there, seat)) {
+            return;
+        }
+        self.all.swap_remove(index);
+        if let Some(moved) = self.all.get(index) {
             moved.index.store(index, Ordering::Relaxed);
+        }
+        for group in seat.groups.iter().flatten() {
+            let Some(inside) = self.groups.get_mut(group) else { continue };
+            if let Some(index) = inside.iter().position(|there| Arc::ptr_eq(there, seat)) {
+                inside.swap_remove(index);
+            }
+            if inside.is_empty() {
+                self.groups.remove(group);
+            }
         }
     }
 }
@@ -104,6 +200,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::proto::peer::Credentials;
 
     fn gone(places: &[Place]) -> HashSet<usize> {
         let given_up =
@@ -112,32 +209,84 @@ mod tests {
         gone.map(|(index, _)| index).collect()
     }
 
+    fn at(address: &str) -> Peer {
+        Peer::tcp(format!("{address}:5").parse().unwrap(), "192.0.2.1:10000".parse().unwrap())
+    }
+
+    fn number(number: usize) -> Peer {
+        at(&format!("198.51.{}.{}", number / 256, number % 256))
+    }
+
     #[test]
     fn s_004_a_newcomer_gets_the_place_of_one_chosen_at_random() {
-        let crowd = Arc::new(Crowd::new(8));
         let mut chosen = HashSet::new();
         for _ in 0..100 {
-            let places: Vec<Place> = (0..8).map(|_| crowd.enter()).collect();
-            assert!(gone(&places).is_empty());
-            let newcomer = crowd.enter();
+            let crowd = Arc::new(Crowd::new(8));
+            let mut places: Vec<Place> = (0..5).map(|of| crowd.enter(&number(of), None)).collect();
+            assert!(gone(&places).is_empty(), "while half of the places are free, nobody has to go");
+            while crowd.count().0 < 8 {
+                places.push(crowd.enter(&number(places.len()), None));
+            }
+            gone(&places);
+            let newcomer = crowd.enter(&number(1000), None);
             assert!(gone(std::slice::from_ref(&newcomer)).is_empty(), "never the newcomer itself");
             let left = gone(&places);
-            assert_eq!((left.len(), crowd.seats().len()), (1, 8));
+            assert_eq!((left.len(), crowd.count().0), (1, 8));
             chosen.extend(left);
         }
         assert!(chosen.len() > 4, "{chosen:?}");
-        assert!(crowd.seats().is_empty());
+    }
+
+    #[test]
+    fn s_004_places_are_given_up_at_random_from_half_of_them_on() {
+        let crowd = Arc::new(Crowd::new(100));
+        let places: Vec<Place> = (0..100).map(|of| crowd.enter(&number(of), None)).collect();
+        let (inside, most, given_up) = crowd.count();
+        assert!((65..97).contains(&inside) && most == 100, "{inside}");
+        assert_eq!(given_up, 100 - inside as u64);
+        drop(places);
+        assert_eq!(crowd.count().0, 0);
+        assert!(crowd.seats().groups.is_empty());
     }
 
     #[test]
     fn s_004_a_place_that_is_left_is_free() {
         let crowd = Arc::new(Crowd::new(2));
-        let first = crowd.enter();
+        let first = crowd.enter(&at("192.0.2.7"), None);
         for _ in 0..10 {
-            drop(crowd.enter());
+            drop(crowd.enter(&at("192.0.2.7"), None));
         }
         assert!(gone(std::slice::from_ref(&first)).is_empty());
-        let others: Vec<Place> = (0..50).map(|_| crowd.enter()).collect();
+        let others: Vec<Place> = (0..50).map(|_| crowd.enter(&at("192.0.2.7"), None)).collect();
         assert_eq!(gone(&others).len() + gone(&[first]).len(), 49);
+    }
+
+    #[test]
+    fn s_003_s_004_a_source_and_a_uid_have_their_share_and_push_out_their_own_alone() {
+        let crowd = Arc::new(Crowd::new(1000).per_source(20, "203.0.113.0/24".parse().unwrap()));
+        let neighbours: Vec<Place> = (0..100).map(|of| crowd.enter(&number(of), None)).collect();
+        let user = |uid| Peer::unix(Some(Credentials::new(uid, uid)));
+        // Of these two hundred networks of 64 bits every second one is another: it is one source.
+        let flood = |peer: &dyn Fn(usize) -> Peer| {
+            let before = crowd.count().0;
+            let places: Vec<Place> = (0..200).map(|of| crowd.enter(&peer(of), None)).collect();
+            assert_eq!(gone(&places).len(), 180);
+            assert_eq!(crowd.count().0, before + 20);
+        };
+        flood(&|_| at("192.0.2.7"));
+        flood(&|of| if of % 2 == 0 { at("192.0.2.8") } else { at("[::ffff:192.0.2.8]") });
+        flood(&|of| at(&format!("[2001:db8::{of:x}]")));
+        flood(&|_| user(1000));
+        assert!(gone(&neighbours).is_empty(), "nobody else has to go");
+        let proxy: Vec<Place> = (0..200).map(|_| crowd.enter(&at("203.0.113.7"), None)).collect();
+        assert!(gone(&proxy).is_empty(), "many come through one that is listed");
+    }
+
+    #[test]
+    fn s_004_a_door_has_its_own_number_and_leaves_the_others_their_places() {
+        let crowd = Arc::new(Crowd::new(1000));
+        let here: Vec<Place> = (0..50).map(|of| crowd.enter(&number(of), Some(Quota::new(0, 30)))).collect();
+        let there: Vec<Place> = (0..50).map(|of| crowd.enter(&number(of), None)).collect();
+        assert_eq!((gone(&here).len(), gone(&there).len(), crowd.count().0), (20, 0, 80));
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Crowd, Place,
+    Crowd, Place, Quota,
     audit::{self, Auditor, Decision},
     drive::{Acceptor, Admitted, Met, Speech, Turned, XpraClient, adopt},
     handover::{self, Control, Ended},
@@ -44,6 +44,7 @@ pub struct Door {
     pub backend: Arc<Backend>,
     /// Said for every connection, where the chain lets in strangers (S-67).
     pub warning: Option<String>,
+    quota: Option<Quota>,
     guard: Option<Guard>,
     reliance: Option<Reliance>,
     auditor: Auditor,
@@ -53,7 +54,8 @@ impl Door {
     /// A door from its parts.
     pub fn new(name: String, listener: Listener, acceptor: Acceptor, backend: Arc<Backend>) -> Self {
         let auditor = Auditor::default();
-        Self { name, listener, acceptor, backend, warning: None, guard: None, reliance: None, auditor }
+        let (warning, quota, guard, reliance) = (None, None, None, None);
+        Self { name, listener, acceptor, backend, warning, quota, guard, reliance, auditor }
     }
 
     /// The same door, with records of its decisions.
@@ -67,6 +69,13 @@ impl Door {
     #[must_use]
     pub fn with_warning(mut self, warning: Option<String>) -> Self {
         self.warning = warning;
+        self
+    }
+
+    /// The same door, with a number of clients of its own that may be logging in (S-04).
+    #[must_use]
+    pub fn with_quota(mut self, quota: Option<Quota>) -> Self {
+        self.quota = quota;
         self
     }
 
@@ -87,7 +96,7 @@ impl Door {
         stop: impl Future<Output = ()>,
         cut: impl Future<Output = ()>,
     ) -> usize {
-        let Self { name, listener, acceptor, backend, warning, mut guard, reliance, auditor } = self;
+        let Self { name, listener, acceptor, backend, warning, quota, mut guard, reliance, auditor } = self;
         let (stopping, asked) = watch::channel(false);
         let inside =
             Arc::new(Inside { name, acceptor, backend, warning, reliance, auditor, stopping: asked });
@@ -105,7 +114,7 @@ impl Door {
             match accepted {
                 Ok((stream, peer)) => {
                     let (inside, place, mut door) =
-                        (Arc::clone(&inside), crowd.enter(), sessions.subscribe());
+                        (Arc::clone(&inside), crowd.enter(&peer, quota), sessions.subscribe());
                     // Nobody waits for a session to end: what it held is given back at once (S-02). Its state
                     // is boxed because the runtime copies that of a task several times.
                     tokio::spawn(async move {

@@ -14,10 +14,12 @@ mod inherit;
 mod listen;
 mod rpc;
 mod serve;
+mod source;
 #[cfg(test)]
 mod tests;
 mod trusting;
 
-pub use crowd::{Crowd, Place};
+pub use crowd::{Crowd, Place, Quota};
 pub use listen::Door;
 pub use serve::{Gateway, Outcome, StartError};
+pub use source::Source;

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, future::Future, io, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use super::{
-    Crowd, Door,
+    Crowd, Door, Quota,
     audit::Auditor,
     certificates::Certificates,
     drive::Acceptor,
@@ -60,7 +60,7 @@ impl Gateway {
         }
         let mut inherited = Inherited::all()?;
         let mut doors = Vec::new();
-        for (socket, acceptor, backend) in prepared {
+        for (number, (socket, acceptor, backend)) in prepared.into_iter().enumerate() {
             let guard = store.and_then(|store| Guard::of(socket, store));
             let mut unix = socket.unix;
             unix.mode = guard.as_ref().map_or(unix.mode, Guard::mode);
@@ -72,13 +72,17 @@ impl Gateway {
             let warning = socket.warnings.iter().find(|warning| warning.at_each_connection());
             let auditor = Auditor::new(trail.clone());
             let door = Door::new(name, listener, acceptor, backend).recorded_by(auditor);
+            let quota = socket.max_unauthenticated.map(|most| Quota::new(number, most));
             doors.push(
                 door.with_warning(warning.map(ToString::to_string))
+                    .with_quota(quota)
                     .trusting(guard, Reliance::of(socket, &config.trust)),
             );
         }
         inherited.finish()?;
-        let crowd = Arc::new(Crowd::new(config.limits.max_unauthenticated));
+        let limits = &config.limits;
+        let crowd = Crowd::new(limits.max_unauthenticated);
+        let crowd = Arc::new(crowd.per_source(limits.max_per_source, limits.penalty_exempt.clone()));
         let trust = keeps_state.then(|| config.trust.clone());
         let control = match (&trust, &config.control) {
             (Some(trust), Some(path)) => {

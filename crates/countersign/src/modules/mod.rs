@@ -23,7 +23,7 @@ mod ldap;
 #[cfg(test)]
 mod login;
 mod multifile;
-mod network;
+pub(crate) mod network;
 mod none;
 mod oauth;
 mod otp;

@@ -7,14 +7,14 @@ use crate::error::ConfigError;
 
 /// The addresses that share their first bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Network {
+pub(crate) struct Network {
     first: IpAddr,
     prefix: u8,
 }
 
 impl Network {
     /// The network of `address` with that many leading bits. IPv4-mapped is IPv4 (S-24).
-    pub(super) fn of(address: IpAddr, v4_prefix: u8, v6_prefix: u8) -> Self {
+    pub(crate) fn of(address: IpAddr, v4_prefix: u8, v6_prefix: u8) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => {
                 let prefix = v4_prefix.min(32);
@@ -30,7 +30,7 @@ impl Network {
     }
 
     /// Reads a network; `None` if it is none, or has bits behind its prefix.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
@@ -43,7 +43,7 @@ impl Network {
     }
 
     /// Whether an address is in it.
-    pub(super) fn holds(&self, address: IpAddr) -> bool {
+    pub(crate) fn holds(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.first.is_ipv4() == address.is_ipv4() && Self::of(address, self.prefix, self.prefix) == *self
     }
@@ -52,7 +52,7 @@ impl Network {
     ///
     /// # Errors
     /// One that is none.
-    pub(super) fn take_all(options: &mut Options, name: &str) -> Result<Vec<Self>, ConfigError> {
+    pub(crate) fn take_all(options: &mut Options, name: &str) -> Result<Vec<Self>, ConfigError> {
         let mut networks = Vec::new();
         for value in options.take_all(name) {
             let network = Self::parse(value.trim());

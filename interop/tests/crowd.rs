@@ -1,0 +1,128 @@
+//! Thousands of clients that say nothing: what they cost, and that they keep nobody out.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpStream},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use countersign_interop::{
+    Place,
+    gateway::{Gateway, countersign},
+    net::{dial, dial_from},
+    process::{Finished, run},
+};
+
+/// S-02, S-03: 2,500 sources with four connections each in all, of which as many as there are places stay; whoever
+/// has something to say gets in at once, and what was taken is given back.
+#[test]
+fn s_002_s_003_a_flood_from_2500_addresses_costs_little_and_keeps_nobody_out() {
+    let gate = Gate::open(&["--handshake-timeout=60s"]);
+    gate.info("127.0.0.1").expect_success();
+    let before = gate.resident();
+    let mut flood = Vec::new();
+    for round in 0..4 {
+        flood.extend((0..2500).map(|source| dial_from(stranger(source), gate.gateway.tcp())));
+        let start = Instant::now();
+        gate.info("127.0.0.1").expect_success();
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(2), "{took:?} in round {round}");
+    }
+    let grown = gate.resident().saturating_sub(before);
+    let inside = flood.iter().filter(|stream| is_open(stream)).count();
+    println!("{inside} of {} connections are inside and take {grown} KiB", flood.len());
+    assert!((2000..=4096).contains(&inside), "{inside}");
+    assert!(grown <= 32 * inside as u64, "{grown} KiB for {inside} connections");
+    drop(flood);
+    let descriptors = || {
+        fs::read_dir(format!("/proc/{}/fd", gate.gateway.daemon().id())).expect("a running process").count()
+    };
+    assert!(gate.gateway.daemon().eventually(|| descriptors() < 100));
+}
+
+/// S-04: one source has 20 places, and a newcomer from there takes one of them, nobody else's.
+#[test]
+fn s_004_one_source_has_twenty_places_and_a_door_its_own_number() {
+    let gate = Gate::open(&[]);
+    let others: Vec<_> = (0..50).map(|source| dial_from(stranger(source), gate.gateway.tcp())).collect();
+    let flood: Vec<_> = (0..100).map(|_| dial(gate.gateway.tcp())).collect();
+    let left = || flood.iter().filter(|stream| is_open(stream)).count();
+    assert!(gate.gateway.daemon().eventually(|| left() == 20), "{}", left());
+    assert!(others.iter().all(is_open));
+    gate.info("127.0.0.1").expect_success();
+
+    let gate = Gate::open(&["--penalty-exempt=127.0.0.0/8"]);
+    let proxy: Vec<_> = (0..100).map(|_| dial(gate.gateway.tcp())).collect();
+    gate.info("127.0.0.1").expect_success();
+    assert!(proxy.iter().all(is_open), "many come through one that is listed");
+    drop(proxy);
+
+    let gate = Gate::with("max-unauthenticated=10", &[]);
+    let flood: Vec<_> = (0..50).map(|source| dial_from(stranger(source), gate.gateway.tcp())).collect();
+    let left = || flood.iter().filter(|stream| is_open(stream)).count();
+    assert!(gate.gateway.daemon().eventually(|| left() == 10), "{}", left());
+    gate.info("127.0.0.1").expect_success();
+}
+
+/// A gateway that asks for one password.
+struct Gate {
+    gateway: Gateway,
+    place: Place,
+}
+
+impl Gate {
+    fn open(arguments: &[&str]) -> Self {
+        Self::with("name=front", arguments)
+    }
+
+    fn with(option: &str, arguments: &[&str]) -> Self {
+        let place = Place::new();
+        let password = place.file("password", PASSWORD);
+        let bind = format!("--bind-tcp=127.0.0.1:0,{option},auth=file(filename={password})");
+        allow_descriptors();
+        let gateway = Gateway::start(&[&[bind.as_str()], arguments].concat());
+        Self { gateway, place }
+    }
+
+    fn info(&self, host: &str) -> Finished {
+        let address = format!("tcp://alice@{host}:{}/", self.gateway.port());
+        run(&mut countersign(
+            &self.place,
+            &["info", "--password-file", &self.place.text("password"), &address],
+        ))
+    }
+
+    /// Resident memory in KiB.
+    fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.gateway.daemon().id()));
+        let status = status.expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+}
+
+/// One of 2,500 addresses of this machine.
+fn stranger(number: u16) -> Ipv4Addr {
+    let [high, low] = (number + 256).to_be_bytes();
+    Ipv4Addr::new(127, 9, high, low)
+}
+
+/// Whether the gateway has not closed it.
+fn is_open(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("a socket");
+    let waits = stream.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+    stream.set_nonblocking(false).expect("a socket");
+    waits
+}
+
+/// Lets this process, and the gateway that it starts then, open [`MANY`] descriptors.
+fn allow_descriptors() {
+    let (process, limit) = (std::process::id().to_string(), format!("--nofile={MANY}:"));
+    run(Command::new("prlimit").args(["--pid", &process, &limit])).expect_success();
+}
+
+/// For both ends of ten thousand connections in one machine, and within what a service may usually have.
+const MANY: u64 = 16_384;
+
+const PASSWORD: &str = "correct horse";
