@@ -169,7 +169,7 @@ fn generate() -> Result<(), Failed> {
         run(&format!("generated pages: {}", page[1]), cargo(arguments).args(page))?;
     }
     timed("generated pages: docs/interop.md", || {
-        let mut command = cargo(["run", "--quiet", "--package", "countersign-interop"]);
+        let mut command = cargo(["run", "--quiet", "--bin", "countersign-interop"]);
         let output = command.stderr(Stdio::inherit()).output()?;
         if !output.status.success() {
             return Err(Failed("docs/interop.md cannot be drawn".to_owned()));

@@ -435,8 +435,8 @@ pub const KEYS: &[Key] = &[
         "audit.policy",
         "audit",
         "required|best-effort",
-        "best-effort",
-        "required: nobody gets in without a record on the disk",
+        "",
+        "required: nobody gets in without a record on the disk [default: best-effort, with a file]",
     ),
     one("log.format", "log-format", "auto|text|json", "auto", "text for people, json for programs"),
 ];
