@@ -278,6 +278,8 @@ fn s_081_a_hundred_logins_that_hang_hold_up_none_of_a_thousand() {
     let gateway = Gateway::start(&[
         format!("--bind={},auth=ldap({url},{})", front.display(), people()),
         format!("--bind-tcp=127.0.0.1:0,auth=multifile(filename={table})"),
+        // All of one user, whom nobody shall push out.
+        "--max-per-source=1000".to_owned(),
     ]);
     let (done, ended) = mpsc::channel();
     for _ in 0..HANGING {

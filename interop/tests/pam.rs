@@ -412,6 +412,8 @@ impl Door {
         let gateway = Gateway::start(&[
             format!("--bind={},auth={chain}{options}", place.text("door")),
             format!("--bind={},auth=file(filename={other})", place.text("other")),
+            // Many of one user at once, whom nobody shall push out.
+            "--max-per-source=1000".to_owned(),
         ]);
         Self { gateway, place }
     }

@@ -163,7 +163,7 @@ fn an_xpra_session_is_reached_by_its_display() {
     let number = number.unwrap_or_else(|| panic!("no socket of a display: {}", session.log()));
     // The far end finds sessions by its configuration, which is the machine's own unless it is told otherwise.
     let sshd = Sshd::start_with(&format!(
-        "SetEnv XPRA_SOCKET_DIRS={sockets} XPRA_SYSTEM_CONF_DIRS=/nonexistent XPRA_USER_CONF_DIRS=/nonexistent \
+        "SetEnv XPRA_SOCKET_DIRS={sockets} XPRA_SYSTEM_CONF_DIRS={sockets} XPRA_USER_CONF_DIRS={sockets} \
          PATH=/usr/bin:/bin"
     ));
     info(&sshd, &place, &format!("/{number}"), &[]).expect_success().expect_text("session.name=by-ssh");
