@@ -3,7 +3,7 @@
 //! controls, which show that the table is true of Xpra itself.
 //!
 //! The cells are generated from the rows ([`ROWS`]), the peers ([`Peer`]) and the kinds of socket ([`Transport`]).
-//! `tests/grid.rs` plays them; `docs/interop.md` is drawn from the same tables ([`page`]).
+//! `tests/grid.rs` plays them; `docs/interop.md` is drawn from the same tables ([`page()`]).
 
 mod certificate;
 mod limits;

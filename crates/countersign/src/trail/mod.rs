@@ -1,6 +1,6 @@
 //! The audit trail: a file of records that is chained, so that nobody changes it unseen.
 //!
-//! The gateway keeps a [`Trail`]; whoever owns the gateway asks [`verify`] whether it is whole. One thread writes
+//! The gateway keeps a [`Trail`]; whoever owns the gateway asks [`verify()`] whether it is whole. One thread writes
 //! (`writer.rs`), a record is a line (`record.rs`), and the state directory holds the key of the chain and its last
 //! link (`anchor.rs`), which shows what was cut off at the end.
 //!
