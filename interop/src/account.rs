@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    process::{self, Command},
+    process::{self, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -86,8 +86,10 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        // Also removes the group of the same name. A failure must not hide the test's own.
+        // Also removes the group of the same name, unless another account is in it. A failure must not hide the
+        // test's own.
         let _ = Command::new("userdel").arg(&self.name).status();
+        let _ = Command::new("groupdel").arg(&self.name).stderr(Stdio::null()).status();
     }
 }
 

@@ -33,6 +33,8 @@ impl MariaDb {
         let mut install = Command::new("mariadb-install-db");
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         install.args(["--skip-name-resolve", "--skip-log-bin", &format!("--datadir={}", place.text("data"))]);
+        // A server that starts clears temporary tables away, those of its neighbours too.
+        install.env("TMPDIR", place.text("."));
         leave_root(install.current_dir("/"), "mysql", &place);
         must(&mut install);
         let (port, socket) = (free_port(), place.text("mysqld.sock"));
@@ -55,6 +57,7 @@ impl MariaDb {
             format!("--ssl-key={}", text("own_key.pem")),
         ]);
         command.args(["--innodb-buffer-pool-size=16M", "--innodb-flush-log-at-trx-commit=0"]);
+        command.env("TMPDIR", text("."));
         leave_root(command.current_dir("/"), "mysql", &self.place);
         let server = Daemon::start(command);
         server.wait_for("accepting connections", |output| {

@@ -3,8 +3,15 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
-    os::{fd::AsRawFd, unix::net::UnixStream},
+    ops::Range,
+    os::{
+        fd::AsRawFd,
+        linux::net::SocketAddrExt as _,
+        unix::net::{self, UnixListener, UnixStream},
+    },
     path::Path,
+    process,
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -13,12 +20,33 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 
 use crate::{PATIENCE, process::Daemon};
 
-/// A TCP port that was free a moment ago, for programs that cannot choose one themselves and report it.
+/// A TCP port for a program that cannot choose one itself and report it. Until this process ends no other test gets
+/// it: a port that was merely free a moment ago is free for several, and a client then meets somebody else's server.
+///
+/// The ports are not among those that the system hands out, and each is taken by a name of the machine's.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
+    static TAKEN: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+    let ports = usize::from(PORTS.end - PORTS.start);
+    // Another beginning for each process, so that few names are tried in vain.
+    let start = process::id() as usize * 97;
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    for step in 0..ports {
+        let port =
+            PORTS.start + u16::try_from((start + step) % ports).expect("less than the number of ports");
+        let name = net::SocketAddr::from_abstract_name(format!("countersign-test-port-{port}"));
+        let Ok(mine) = UnixListener::bind_addr(&name.expect("a short name")) else { continue };
+        // Of whoever serves there and is no test: neither on one address nor on all of them.
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            taken.push(mine);
+            return port;
+        }
+    }
+    panic!("no port of {PORTS:?} is free");
 }
+
+/// Below what Linux hands out (`ip_local_port_range`), above what services have.
+const PORTS: Range<u16> = 15_000..32_000;
 
 /// Waits until the daemon accepts connections on this loopback port.
 pub fn wait_for_tcp(daemon: &Daemon, port: u16) {

@@ -2,7 +2,6 @@
 //! [`NOT_OFFERED`] has no server that it could be tried at.
 
 use super::{Came, Peer, Row, Transport};
-use crate::modules::Outcome;
 
 /// Why this client cannot log in at this server so, if it cannot.
 pub(super) fn why_not(client: Peer, server: Peer, row: &Row, transport: Transport) -> Option<&'static str> {
@@ -24,22 +23,12 @@ pub(super) fn mixes_up_connections(server: Peer, came: &Came) -> bool {
     server == Peer::Xpra3 && matches!(came, Came::Broke(how) if is_mixed_up(how))
 }
 
-/// Whether somebody may be let in who is to be refused: a server of 4.4.6 does that over TLS now and then, to whatever
-/// client. What it does in between is judged.
-pub(super) fn may_let_in(server: Peer, transport: Transport, came: &Came) -> bool {
-    server == Peer::Xpra4 && transport == Transport::Tls && *came == Came::To(Outcome::In)
-}
-
 /// Every line of the tables: what it is about, and why.
 pub(super) fn all() -> Vec<(String, &'static str)> {
     let limits = LIMITS.iter().map(|limit| (limit.subject.to_owned(), limit.reason));
     let rows = NOT_OFFERED.iter().map(|(row, reason)| (format!("`{row}` at a server of Xpra"), *reason));
-    let random = ("a refusal by a server of Xpra 4.4.6 over TLS".to_owned(), AT_RANDOM);
-    limits.chain(rows).chain([random]).collect()
+    limits.chain(rows).collect()
 }
-
-const AT_RANDOM: &str =
-    "it lets a wrong password in now and then, to whatever client, and is not failed for it";
 
 struct Limit {
     subject: &'static str,
@@ -55,7 +44,7 @@ const LIMITS: &[Limit] = &[Limit {
 
 /// Rows that no server of Xpra is started for, and why.
 const NOT_OFFERED: &[(&str, &str)] = &[
-    ("exec", "its server loses the exit code of the program now and then, and then lets everybody in"),
+    ("exec", "the exit code of the program was lost at times, and whoever asked let in, why is not known"),
     (
         "hosts",
         "its server reads the tables of the machine alone; `interop/tests/hosts.rs` puts ours to the TCP wrappers",

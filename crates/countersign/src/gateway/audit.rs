@@ -40,6 +40,8 @@ impl Auditor {
                 ..decision.clone()
             };
             turned.log();
+            // A disk that was too slow may still write down that the client got in.
+            trail.note(LOGIN, &turned);
             return Err(refusal);
         }
         decision.log();
