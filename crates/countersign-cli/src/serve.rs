@@ -14,7 +14,7 @@ use countersign::{
     sys::{environment::scrub_env, title::replace_argument},
     trail::Trail,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     logging,
@@ -113,13 +113,15 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
         .max_blocking_threads(Gateway::blocking_threads(&config))
         .build()?;
     runtime.block_on(async {
-        // Before the first socket: who is told to end while it starts still removes what it made.
+        // Before the first socket: who is told to end while it starts still removes what it made, and no signal
+        // that a listening gateway understands ends one that is about to listen.
         let (stop, now) = end_signals()?;
+        let reopen = signal(SignalKind::user_defined1())?;
         let gateway = Gateway::open(&config).await?;
         for (name, address) in gateway.sockets() {
             tracing::info!(socket = name, "listening on {address}");
         }
-        reopen_on_usr1(gateway.trail().cloned())?;
+        tokio::spawn(reopen_when_asked(reopen, gateway.trail().cloned()));
         match gateway.run(stop, now).await.cut {
             0 => Ok(ExitCode::SUCCESS),
             cut => {
@@ -198,16 +200,12 @@ fn end_signals() -> Result<(impl Future<Output = ()>, impl Future<Output = ()>),
 }
 
 /// For logrotate. Where there is no file to reopen, the signal still must not end the gateway.
-fn reopen_on_usr1(trail: Option<Trail>) -> Result<(), Report> {
-    let mut asked = signal(SignalKind::user_defined1())?;
-    tokio::spawn(async move {
-        while asked.recv().await.is_some() {
-            if let Some(trail) = &trail {
-                trail.reopen();
-            }
+async fn reopen_when_asked(mut asked: Signal, trail: Option<Trail>) {
+    while asked.recv().await.is_some() {
+        if let Some(trail) = &trail {
+            trail.reopen();
         }
-    });
-    Ok(())
+    }
 }
 
 impl GatewayArgs {
