@@ -3,9 +3,12 @@
 //!
 //! `cargo bench -p countersign --bench trust`. Stores are made in a temporary folder, a million entries
 //! in one step. A check is what a connection with a certificate costs: the SHA-256 of the certificate
-//! that was shown, the look-up, and the identity; the certificates are shown in a random order, each
-//! once before any is shown again, so that a large store is not measured by what a cache holds of it. Beside
-//! it is the look-up alone, by fingerprints that are there; and the check as part of a connection: TLS
+//! that was shown, the look-up, and the identity. What it costs depends on what the caches hold of the store,
+//! so stores are compared with the caches alike: after other work has used them, as the handshake before every
+//! check does (`USED` MiB are read in between); and full of the one entry that is asked for again and again. Then
+//! not alike, as the worst that can be measured: certificates in a random order, each once before any is shown
+//! again, without anything in between, where one entry never leaves the nearest cache and a million are in none;
+//! the same for the look-up alone, by fingerprints that are there. Last, the check as part of a connection: TLS
 //! handshake, check and grant, both ends in one thread.
 //! The stores take turns, and the median of the rounds is shown. Opening and checking are done in processes of
 //! their own, and the memory of the first is read. `ENTRIES` and `ROUNDS` change the sizes.
@@ -198,63 +201,108 @@ fn check(directories: &[&str]) {
 struct Opened {
     store: TrustStore,
     entries: u64,
+    place: Place,
 }
 
 impl Opened {
     fn at(directory: &Path) -> Self {
         let store = TrustStore::open(directory).expect("it opens");
+        let place = Place::new("rpc", "tcp:127.0.0.1:1");
         let is_there = |number: &u64| {
             let fingerprint = Fingerprint::of_certificate(&certificate(*number)).0;
-            store.judge(&fingerprint, &place()).is_ok()
+            store.judge(&fingerprint, &place).is_ok()
         };
         let entries = (0..).take_while(is_there).count() as u64;
         // The first sight of each is noted to be written down; that is once a minute and not every time.
         store.flush().expect("they are written down");
-        Self { store, entries }
+        Self { store, entries, place }
     }
 }
 
-fn place() -> Place {
-    Place::new("rpc", "tcp:127.0.0.1:1")
+fn checking(opened: &[Opened]) {
+    after_other_work(opened);
+    again_and_again(opened);
+    in_a_row(opened);
 }
 
-fn checking(opened: &[Opened]) {
-    const SHOWN: u64 = 10_000;
-    let place = place();
+/// One check at a time, of another certificate each, when everything else has been in the caches since.
+fn after_other_work(opened: &[Opened]) {
+    let used = vec![1_u64; number("USED", 256) as usize * (1 << 20) / size_of::<u64>()];
+    let mut took: Vec<Vec<f64>> = vec![Vec::new(); opened.len()];
+    for turn in 0..number("ROUNDS", 5) * 80 {
+        for (one, took) in opened.iter().zip(&mut took) {
+            let der = one.certificate(turn);
+            std::hint::black_box(used.iter().sum::<u64>());
+            let start = Instant::now();
+            one.check(&der);
+            took.push(start.elapsed().as_secs_f64() * 1e9);
+        }
+    }
+    show("a check after other work", opened, &mut took);
+}
+
+/// The certificate of one client that comes back.
+fn again_and_again(opened: &[Opened]) {
+    let mut took: Vec<Vec<f64>> = vec![Vec::new(); opened.len()];
+    for turn in 0..number("ROUNDS", 5) * 8 {
+        for (one, took) in opened.iter().zip(&mut took) {
+            let der = one.certificate(turn);
+            took.push(each((0..SHOWN).map(|_| &der), |der| one.check(der)));
+        }
+    }
+    show("a check of one that comes back", opened, &mut took);
+}
+
+/// Many certificates one after the other, spread over all of the store.
+fn in_a_row(opened: &[Opened]) {
     let mut whole: Vec<Vec<f64>> = vec![Vec::new(); opened.len()];
     let mut alone = whole.clone();
     let mut turn = 0;
     for _ in 0..number("ROUNDS", 5) * 8 {
-        for ((Opened { store, entries }, whole), alone) in opened.iter().zip(&mut whole).zip(&mut alone) {
-            // Another part of the store each time, spread over all of it.
+        for ((one, whole), alone) in opened.iter().zip(&mut whole).zip(&mut alone) {
             let mut shown = || -> Vec<Vec<u8>> {
                 turn += SHOWN;
-                let at = |step: u64| certificate((turn + step).wrapping_mul(STRIDE) % entries);
-                (0..SHOWN).map(at).collect()
+                (turn..turn + SHOWN).map(|step| one.certificate(step)).collect()
             };
-            let judge = |fingerprint: &[u8; 32]| {
-                std::hint::black_box(store.judge(fingerprint, &place).expect("it is accepted"));
-            };
-            let certificates = shown();
-            let start = Instant::now();
-            certificates.iter().for_each(|der| judge(&Certificate::new(der).fingerprint));
-            whole.push(start.elapsed().as_secs_f64() * 1e9 / SHOWN as f64);
+            whole.push(each(shown().iter(), |der| one.check(der)));
             let fingerprints: Vec<[u8; 32]> =
                 shown().iter().map(|der| Fingerprint::of_certificate(der).0).collect();
-            let start = Instant::now();
-            fingerprints.iter().for_each(judge);
-            alone.push(start.elapsed().as_secs_f64() * 1e9 / SHOWN as f64);
+            alone.push(each(fingerprints.iter(), |fingerprint| one.judge(fingerprint)));
         }
     }
-    for (what, nanoseconds) in [("a check", &mut whole), ("the look-up alone", &mut alone)] {
-        let medians: Vec<f64> = nanoseconds.iter_mut().map(|results| median(results)).collect();
-        for (Opened { entries, .. }, took) in opened.iter().zip(&medians) {
-            println!(
-                "  {:>9} entries: {took:.0} ns {what}, {:.2} of one entry's",
-                entries,
-                took / medians[0]
-            );
-        }
+    show("a check in a row of others", opened, &mut whole);
+    show("its look-up alone", opened, &mut alone);
+}
+
+impl Opened {
+    fn certificate(&self, turn: u64) -> Vec<u8> {
+        certificate(turn.wrapping_mul(STRIDE) % self.entries)
+    }
+
+    fn check(&self, der: &[u8]) {
+        self.judge(&Certificate::new(der).fingerprint);
+    }
+
+    fn judge(&self, fingerprint: &[u8; 32]) {
+        std::hint::black_box(self.store.judge(fingerprint, &self.place).expect("it is accepted"));
+    }
+}
+
+/// Nanoseconds that each of [`SHOWN`] takes.
+fn each<T>(of: impl Iterator<Item = T>, work: impl FnMut(T)) -> f64 {
+    let start = Instant::now();
+    of.for_each(work);
+    start.elapsed().as_secs_f64() * 1e9 / SHOWN as f64
+}
+
+fn show(what: &str, opened: &[Opened], nanoseconds: &mut [Vec<f64>]) {
+    let medians: Vec<f64> = nanoseconds.iter_mut().map(|results| median(results)).collect();
+    for (one, took) in opened.iter().zip(&medians) {
+        println!(
+            "  {:>9} entries: {took:.0} ns {what}, {:.2} of one entry's",
+            one.entries,
+            took / medians[0]
+        );
     }
 }
 
@@ -328,3 +376,6 @@ fn median(values: &mut [f64]) -> f64 {
 
 /// An odd number without small factors, so that steps of it reach every entry.
 const STRIDE: u64 = 2_654_435_761;
+
+/// Checks that are measured together.
+const SHOWN: u64 = 10_000;

@@ -1,11 +1,11 @@
-//! The entries by fingerprint, as logins look at them: found in few lines of memory, also among a million.
+//! The entries by fingerprint, as logins look at them: found by one look into memory, also among a million.
 //!
 //! Those that were there at the start come from the store in the order of their fingerprints and stay in it,
-//! which costs a start no hashing and no memory out of turn. SHA-256 spreads them evenly, so that the leading
-//! bits of one say where it is but for a few neighbours. There is no key in that for an attacker to look for:
-//! whoever makes certificates until many begin alike, and has every one of them accepted, makes one run of
-//! neighbours longer, and a run is searched by halves. Those that come later are in a table of their own, by a
-//! keyed hash.
+//! which costs a start no hashing. SHA-256 spreads them evenly: the leading bits of one say where in a room half
+//! as large again it belongs, and there it is, or a few places behind where its neighbours came first. There is
+//! no key in that for an attacker to look for: whoever makes certificates until many begin alike, and has every
+//! one of them accepted, makes one row of neighbours longer, and a row is searched by halves. Those that come
+//! later are in a table of their own, by a keyed hash.
 
 use std::collections::HashMap;
 
@@ -15,12 +15,16 @@ use crate::sys;
 /// The entries of a store.
 #[derive(Default)]
 pub(super) struct Roster {
-    /// In the order of fingerprints. `None` was forgotten.
-    early: Vec<([u8; 32], Option<Accepted>)>,
-    /// For each value of the leading bits, and one more, how many entries have a lower one.
-    runs: Vec<u32>,
+    /// In the order of fingerprints, none before the place where it belongs, and no free place between that and
+    /// where it is.
+    early: Vec<Option<Early>>,
+    /// How many places there are to belong to. What belongs to the last may be behind it.
+    homes: u64,
     late: HashMap<[u8; 32], Accepted>,
 }
+
+/// One that was there at the start. `None` was forgotten.
+type Early = ([u8; 32], Option<Accepted>);
 
 impl Roster {
     /// Of entries in the order of the store, or any other, each once. `most` is how many to make room for.
@@ -29,33 +33,39 @@ impl Roster {
         most: usize,
         fill: impl FnOnce(&mut dyn FnMut([u8; 32], Accepted)) -> T,
     ) -> (Self, T) {
-        let mut early = Vec::with_capacity(most.min(MOST_ROOM));
-        sys::memory::in_large_pages(&early);
-        let mut is_sorted = true;
-        let mut last = [0; 32];
-        let filled = fill(&mut |fingerprint: [u8; 32], accepted| {
-            is_sorted &= last <= fingerprint;
-            last = fingerprint;
-            early.push((fingerprint, Some(accepted)));
-        });
-        if !is_sorted {
-            early.sort_unstable_by_key(|one| one.0);
+        let mut entries: Vec<Early> = Vec::with_capacity(most.min(MOST_ROOM));
+        sys::memory::in_large_pages(&entries);
+        let filled = fill(&mut |fingerprint, accepted| entries.push((fingerprint, Some(accepted))));
+        if !entries.is_sorted_by_key(|one| one.0) {
+            entries.sort_unstable_by_key(|one| one.0);
         }
-        let runs = runs(&early);
-        (Self { early, runs, late: HashMap::new() }, filled)
+        (Self::spread(entries), filled)
+    }
+
+    fn spread(entries: Vec<Early>) -> Self {
+        let room = entries.len() + entries.len() / 2 + 1;
+        let mut roster = Self { homes: room as u64, ..Self::default() };
+        let mut early = Vec::with_capacity(room + NEIGHBOURS);
+        sys::memory::in_large_pages(&early);
+        for one in entries {
+            early.resize_with(early.len().max(roster.home(&one.0)), || None);
+            early.push(Some(one));
+        }
+        roster.early = early;
+        roster
     }
 
     /// The entry of a certificate.
     pub(super) fn find(&self, fingerprint: &[u8; 32]) -> Option<&Accepted> {
         match self.place(fingerprint) {
-            Some(place) => self.early.get(place)?.1.as_ref(),
+            Some(place) => self.early.get(place)?.as_ref()?.1.as_ref(),
             None => self.late.get(fingerprint),
         }
     }
 
     /// Adds an entry, or replaces it.
     pub(super) fn put(&mut self, fingerprint: [u8; 32], accepted: Accepted) {
-        match self.place(&fingerprint).and_then(|place| self.early.get_mut(place)) {
+        match self.early_mut(&fingerprint) {
             Some((_, known)) => *known = Some(accepted),
             None => _ = self.late.insert(fingerprint, accepted),
         }
@@ -63,45 +73,44 @@ impl Roster {
 
     /// Forgets an entry.
     pub(super) fn remove(&mut self, fingerprint: &[u8; 32]) {
-        match self.place(fingerprint).and_then(|place| self.early.get_mut(place)) {
+        match self.early_mut(fingerprint) {
             Some((_, known)) => *known = None,
             None => _ = self.late.remove(fingerprint),
         }
     }
 
+    fn early_mut(&mut self, fingerprint: &[u8; 32]) -> Option<&mut Early> {
+        self.place(fingerprint).and_then(|place| self.early.get_mut(place)?.as_mut())
+    }
+
     /// Where an entry is that was there at the start.
     fn place(&self, fingerprint: &[u8; 32]) -> Option<usize> {
-        // As many values as there are places for their beginnings, but for the last one.
-        let bits = self.runs.len().checked_ilog2()?;
-        let run = leading(fingerprint, bits);
-        let (start, end) = (*self.runs.get(run)? as usize, *self.runs.get(run + 1)? as usize);
-        let within = self.early.get(start..end)?.binary_search_by(|one| one.0.cmp(fingerprint)).ok()?;
-        Some(start + within)
-    }
-}
-
-/// Where each run begins: two to four runs for each entry, so that most hold one or none.
-fn runs(early: &[([u8; 32], Option<Accepted>)]) -> Vec<u32> {
-    let bits = (early.len().max(1).ilog2() + 2).min(u32::BITS - 1);
-    let mut runs = Vec::with_capacity((1 << bits) + 1);
-    for (lower, (fingerprint, _)) in (0..).zip(early) {
-        let run = leading(fingerprint, bits);
-        if runs.len() <= run {
-            runs.resize(run + 1, lower);
+        let home = self.home(fingerprint);
+        let row = self.early.get(home..)?;
+        // Behind a free place is only what belongs behind it.
+        let is_before = |place: &Option<Early>| place.as_ref().is_some_and(|(other, _)| other < fingerprint);
+        let mut reach = 1;
+        while row.get(reach - 1).is_some_and(is_before) {
+            reach *= 2;
         }
+        let (near, far) = (reach / 2, reach.min(row.len()));
+        let place = home + near + row.get(near..far)?.partition_point(is_before);
+        let (found, _) = self.early.get(place)?.as_ref()?;
+        (found == fingerprint).then_some(place)
     }
-    runs.resize((1 << bits) + 1, u32::try_from(early.len()).unwrap_or(u32::MAX));
-    runs
-}
 
-/// The first so many bits of a fingerprint, 1 to 32 of them.
-fn leading(fingerprint: &[u8; 32], bits: u32) -> usize {
-    let first = fingerprint.first_chunk().map_or(0, |first| u32::from_be_bytes(*first));
-    (first >> (u32::BITS - bits)) as usize
+    /// Where a fingerprint belongs: as far into the room as it is among all that could be.
+    fn home(&self, fingerprint: &[u8; 32]) -> usize {
+        let first = fingerprint.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+        ((u128::from(first) * u128::from(self.homes)) >> u64::BITS) as usize
+    }
 }
 
 /// Entries that room is made for before they are seen: the number of a damaged store may be any.
 const MOST_ROOM: usize = 1 << 24;
+
+/// Room behind the last place, so that it need not grow for a few who belong there.
+const NEIGHBOURS: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -152,6 +161,11 @@ mod tests {
             roster.put(entry(4).0, entry(4).1);
             assert_eq!(name(&roster, &entry(4).0).as_deref(), Some("user-4"));
         }
+    }
+
+    #[test]
+    fn an_entry_and_the_room_around_it_take_80_bytes_each() {
+        assert_eq!((size_of::<Early>(), size_of::<Option<Early>>()), (80, 80));
     }
 
     #[test]
