@@ -192,7 +192,7 @@ impl Pair {
                     self.server.handle(self.now, server::ClientMessage::Hello(hello));
                 }
                 Some(Action::Consult(consult)) => {
-                    self.now += Duration::from_secs(30);
+                    self.now += Duration::from_secs(8);
                     self.client.handle_consulted(self.now, consult.run());
                 }
                 Some(Action::Established { answered }) => {

@@ -155,16 +155,19 @@ impl Conversation {
         self.handle(now, ClientMessage::Hello(Box::new(hello)));
     }
 
-    /// Takes what the client did.
+    /// Takes what the client did. What comes at a deadline is too late.
     pub fn handle(&mut self, now: Instant, message: ClientMessage) {
+        self.handle_timeout(now);
         self.advance(|state, context, actions| {
             context.heard = now;
             state.handle(context, now, message, actions)
         });
     }
 
-    /// Takes the result of a [`Check`] back. A late one is ignored.
+    /// Takes the result of a [`Check`] back. A late one is ignored, also where nobody has looked at the clock yet
+    /// (S-65).
     pub fn handle_checked(&mut self, now: Instant, done: Checked) {
+        self.handle_timeout(now);
         self.advance(|state, context, actions| state.handle_checked(context, now, done, actions));
     }
 

@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{
@@ -36,7 +36,7 @@ pub(super) use encryption::adopt;
 pub use packets::XpraClient;
 pub(super) use packets::random;
 
-use patience::Patience;
+use patience::{Patience, now};
 
 use crate::{
     Chain, Grant, Peer, Refusal,
@@ -260,13 +260,13 @@ impl Acceptor {
 
     /// Completes TLS where the socket has it and the client starts it, within `handshake_timeout`.
     pub(super) async fn secured(&self, stream: Stream, peer: Peer) -> Result<(Stream, Peer), Refusal> {
-        let mut patience = Patience::until(Instant::now() + self.settings.handshake_timeout);
+        let mut patience = Patience::until(now() + self.settings.handshake_timeout);
         self.secure(stream, peer, &mut patience).await
     }
 
     /// Asks the chain about a peer, which is said nothing. A chain that would have to ask it refuses.
     pub(super) async fn judge(&self, peer: &Arc<Peer>) -> Result<Grant, Refusal> {
-        silent::judge(self, peer, Instant::now()).await
+        silent::judge(self, peer, now()).await
     }
 
     /// Talks with a client that just connected, until it is let in or turned away.
@@ -288,7 +288,7 @@ impl Acceptor {
 
     /// The same where clients may come to enrol.
     pub(super) async fn meet(&self, stream: Stream, peer: Peer) -> Result<Met, Turned> {
-        let start = Instant::now();
+        let start = now();
         #[cfg(feature = "ssh")]
         if let Some(server) = &self.ssh {
             return Box::pin(ssh::drive(self, server, stream, peer, start)).await.map(Met::Admitted);
@@ -365,9 +365,9 @@ impl Acceptor {
     /// lane is free again when the check has ended, also one that nobody waits for any more.
     async fn run(&self, conversation: &mut Conversation, check: Check) {
         if !check.may_block() {
-            return conversation.handle_checked(Instant::now(), check.run());
+            return conversation.handle_checked(now(), check.run());
         }
-        let deadline = conversation.poll_timeout().unwrap_or_else(Instant::now);
+        let deadline = conversation.poll_timeout().unwrap_or_else(now);
         let running = async {
             let place = Arc::clone(self.lanes.get(check.position())?).acquire_owned().await.ok()?;
             let done = spawn_blocking(move || {
@@ -378,7 +378,7 @@ impl Acceptor {
             done.await.ok()
         };
         match timeout_at(deadline.into(), running).await {
-            Ok(Some(done)) => conversation.handle_checked(Instant::now(), done),
+            Ok(Some(done)) => conversation.handle_checked(now(), done),
             // S-65: late or lost is refused. The thread ends by itself; its result is dropped.
             Ok(None) | Err(_) => conversation.handle_timeout(deadline),
         }

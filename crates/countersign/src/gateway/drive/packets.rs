@@ -8,7 +8,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{Acceptor, Admitted, FAREWELL, Patience, Speech, Turned, encryption};
+use super::{Acceptor, Admitted, FAREWELL, Patience, Speech, Turned, encryption, now};
 use crate::{
     Chain, Claim, Peer, Refusal,
     proto::{
@@ -158,7 +158,7 @@ impl Login<'_> {
                 Some(Action::Refuse(refusal)) => break refusal,
                 None => {
                     if let Some(message) = self.next_message(&mut buffer).await {
-                        self.conversation.handle(Instant::now(), message);
+                        self.conversation.handle(now(), message);
                     }
                 }
             }
@@ -177,7 +177,7 @@ impl Login<'_> {
         self.patience.extend(self.conversation.poll_timeout()?);
         if !self.conversation.wants_input() {
             self.patience.wait(std::future::pending::<()>()).await;
-            self.conversation.handle_timeout(Instant::now());
+            self.conversation.handle_timeout(now());
             return None;
         }
         loop {
@@ -197,7 +197,7 @@ impl Login<'_> {
                 }
                 Some(Err(error)) => return Some(ClientMessage::Malformed(super::broken(&error))),
                 None => {
-                    self.conversation.handle_timeout(Instant::now());
+                    self.conversation.handle_timeout(now());
                     return None;
                 }
             }
@@ -227,7 +227,7 @@ impl Login<'_> {
                 return Some(ClientMessage::Unacceptable(refusal));
             }
             None => {
-                self.conversation.handle_timeout(Instant::now());
+                self.conversation.handle_timeout(now());
                 return None;
             }
         }
@@ -266,7 +266,7 @@ impl Login<'_> {
         let (digest, salts) = (&packet.digest, packet.salt_digest.as_deref().unwrap_or_default());
         let prompt = packet.prompt.as_deref().unwrap_or_default();
         debug!(target: AUTH, peer = %self.peer, "the client is asked for {digest:?}, the salts by {salts:?}, prompt {prompt:?}");
-        self.patience.extend(self.conversation.poll_timeout().unwrap_or_else(Instant::now));
+        self.patience.extend(self.conversation.poll_timeout().unwrap_or_else(now));
         let sending = async {
             packet.caps = sealing(&mut self.stream, caps).await?;
             send(&mut self.stream, &packet.packet(encoder)).await

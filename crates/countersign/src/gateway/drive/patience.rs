@@ -7,6 +7,11 @@ use std::{future::Future, pin::Pin, time::Instant};
 
 use tokio::time::{Sleep, sleep_until};
 
+/// The time by which a login's deadlines and its timers both go: a test may wind it.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// The moment at which a connection's time is up, which may be moved.
 pub(super) struct Patience {
     until: Instant,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::time::sleep_until;
 
-use super::{Acceptor, Admitted, Speech, Turned};
+use super::{Acceptor, Admitted, Speech, Turned, now};
 use crate::{
     Grant, Peer, Refusal,
     proto::{
@@ -49,7 +49,7 @@ pub(super) async fn judge(acceptor: &Acceptor, peer: &Arc<Peer>, start: Instant)
                 if let Some(due) = conversation.poll_timeout() {
                     sleep_until(due.into()).await;
                 }
-                conversation.handle_timeout(Instant::now());
+                conversation.handle_timeout(now());
             }
         }
     }

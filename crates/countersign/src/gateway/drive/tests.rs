@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod encryption;
+mod exhaustive;
 mod upgrades;
 
 fn acceptor(modules: &[&str]) -> Acceptor {

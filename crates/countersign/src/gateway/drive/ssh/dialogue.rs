@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 
-use super::{Acceptor, requests::Attempt};
+use super::{super::now, Acceptor, requests::Attempt};
 use crate::{
     Claim, Grant, Peer, Refusal, Secret,
     proto::{
@@ -82,12 +82,12 @@ impl<'a> Dialogue<'a> {
 
     /// The client's time is up.
     pub(super) fn handle_timeout(&mut self) {
-        self.server.handle_timeout(Instant::now());
+        self.server.handle_timeout(now());
     }
 
     /// The client has left.
     pub(super) fn handle_closed(&mut self) {
-        self.server.handle(Instant::now(), ClientMessage::Closed);
+        self.server.handle(now(), ClientMessage::Closed);
     }
 
     /// Takes a request of the client's, and says whether it led on: not a key that was one of several tries. One that
@@ -123,7 +123,7 @@ impl<'a> Dialogue<'a> {
         match self.due {
             // The chain has let in somebody else.
             Due::Granted(_) => self.due = Due::Refused(refusal),
-            _ => self.server.handle(Instant::now(), ClientMessage::Unacceptable(refusal)),
+            _ => self.server.handle(now(), ClientMessage::Unacceptable(refusal)),
         }
     }
 
@@ -132,7 +132,7 @@ impl<'a> Dialogue<'a> {
         let claim = match Claim::named(user) {
             Ok(claim) => claim,
             Err(refusal) => {
-                return self.server.handle(Instant::now(), ClientMessage::Unacceptable(refusal));
+                return self.server.handle(now(), ClientMessage::Unacceptable(refusal));
             }
         };
         let own = |means| Responder::new("ssh", means);
@@ -144,7 +144,7 @@ impl<'a> Dialogue<'a> {
         let settings = client::Settings::default();
         let mut client =
             client::Conversation::new(claim, Arc::new(responders), server, settings, super::super::random);
-        client.start(Instant::now());
+        client.start(now());
         self.client = Some(client);
     }
 
@@ -157,7 +157,7 @@ impl<'a> Dialogue<'a> {
                     Action::Challenge(challenge) => {
                         let asks = client::ServerMessage::Challenge { challenge, countersign: true };
                         if let Some(client) = &mut self.client {
-                            client.handle(Instant::now(), asks);
+                            client.handle(now(), asks);
                         }
                     }
                     Action::Accept(grant) => return self.due = Due::Granted(grant),
@@ -167,7 +167,7 @@ impl<'a> Dialogue<'a> {
             }
             match self.client.as_mut().and_then(client::Conversation::poll) {
                 Some(client::Action::Send { hello, .. }) => {
-                    self.server.handle(Instant::now(), ClientMessage::Hello(hello));
+                    self.server.handle(now(), ClientMessage::Hello(hello));
                 }
                 Some(client::Action::Consult(consult)) => match due(consult.challenge()) {
                     // A round that follows from the last answer.
@@ -181,7 +181,7 @@ impl<'a> Dialogue<'a> {
                 Some(client::Action::Fail(_)) => {
                     let cause = "the answer is empty or longer than 4 KiB";
                     let refusal = Refusal::new(Reason::WrongSecret, cause);
-                    self.server.handle(Instant::now(), ClientMessage::Unacceptable(refusal));
+                    self.server.handle(now(), ClientMessage::Unacceptable(refusal));
                 }
                 Some(_) => {}
                 None if matches!(self.due, Due::Granted(_) | Due::Refused(_)) || self.asked.is_some() => {
@@ -191,7 +191,7 @@ impl<'a> Dialogue<'a> {
                 None => match self.server.poll_timeout() {
                     Some(due) => {
                         tokio::time::sleep_until(due.into()).await;
-                        self.server.handle_timeout(Instant::now());
+                        self.server.handle_timeout(now());
                     }
                     None => return,
                 },
@@ -203,7 +203,7 @@ impl<'a> Dialogue<'a> {
     async fn consult(&mut self, consult: Consult) {
         let done = tokio::task::spawn_blocking(move || consult.run()).await;
         if let (Ok(done), Some(client)) = (done, &mut self.client) {
-            client.handle_consulted(Instant::now(), done);
+            client.handle_consulted(now(), done);
         }
     }
 }

@@ -24,7 +24,7 @@ mod requests;
 use dialogue::{Dialogue, Due};
 use requests::{Attempt, Event, Opened, Purpose, Requests};
 
-use super::{Acceptor, Admitted, FAREWELL, Patience, Speech, Turned, packets};
+use super::{Acceptor, Admitted, FAREWELL, Patience, Speech, Turned, now, packets};
 use crate::{
     Grant, Peer, Refusal,
     error::ConfigError,
@@ -133,7 +133,7 @@ async fn speak(
         let username = grant.claim().username.as_ref().map(ToString::to_string);
         return Err(Turned { refusal: super::broken(&error), peer, username });
     }
-    let inside = packets::drive(&server.inside, stream, peer, Instant::now(), patience).await?;
+    let inside = packets::drive(&server.inside, stream, peer, now(), patience).await?;
     Ok(Admitted { grant, ..inside })
 }
 
