@@ -203,6 +203,18 @@ pub enum Verifier {
     Exchange(Box<dyn OpenExchange>),
 }
 
+impl Verifier {
+    /// How many checks of one link of one socket may run at once; a driver lets more wait for their turn, so that a
+    /// module which hangs takes no thread away from another's logins (S-81). Where passwords may have to be hashed
+    /// it is a few for each processor, so that whose turn it is decides who is next.
+    pub fn at_once(&self) -> usize {
+        match self {
+            Self::Secret(_) => HASHES_AT_ONCE,
+            Self::Peer(_) | Self::Password(_) | Self::Exchange(_) => CHECKS_AT_ONCE,
+        }
+    }
+}
+
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -560,6 +572,12 @@ pub(crate) struct Round {
     pub(crate) challenge: Challenge,
     pub(crate) response: Response,
 }
+
+/// The most checks of one link of one socket at a time.
+pub const CHECKS_AT_ONCE: usize = 256;
+
+/// The same where passwords may be hashed.
+const HASHES_AT_ONCE: usize = 32;
 
 #[cfg(test)]
 mod tests;

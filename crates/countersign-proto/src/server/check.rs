@@ -82,6 +82,16 @@ impl Check {
         self.link().map_or("", |link| link.module)
     }
 
+    /// Whom the module is asked about.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Refuses without asking the module: it has too much to do.
+    pub fn refuse(self, refusal: Refusal) -> Checked {
+        Checked { ticket: self.ticket, outcome: CheckOutcome::Refused(refusal) }
+    }
+
     /// Asks the module. A module that panics has refused (S-20, S-65).
     pub fn run(self) -> Checked {
         let ticket = self.ticket;

@@ -63,11 +63,6 @@ pub(crate) struct Follower {
     watch: Box<dyn Watch>,
 }
 
-/// How many checks of one link of one socket may run at once; more wait for their turn (S-81).
-///
-/// A driver keeps to it so that a module which hangs takes no thread away from another's logins.
-pub const CHECKS_AT_ONCE: usize = 256;
-
 /// Limits of a conversation.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]

@@ -16,7 +16,7 @@ use crate::{
     config::{Accepts, Config, Kind, SocketConfig},
     control::ControlSocket,
     error::ConfigError,
-    proto::server::{CHECKS_AT_ONCE, Settings},
+    proto::server::Settings,
     trail::Trail,
     transport::{Address, BindError, Listener},
     trust::{Trust, TrustError},
@@ -99,10 +99,11 @@ impl Gateway {
     /// How many threads a runtime has to let checks block, so that no socket waits for another's
     /// module (S-81); they are started only when they are needed.
     pub fn blocking_threads(config: &Config) -> usize {
-        let links: usize = config.sockets.iter().map(|socket| socket.chain.links().len()).sum();
+        let links = config.sockets.iter().flat_map(|socket| socket.chain.links());
+        let checks: usize = links.map(|link| link.verifier.at_once()).sum();
         /// For all else that waits: names of hosts, files.
         const OTHERS: usize = 64;
-        links.saturating_mul(CHECKS_AT_ONCE).saturating_add(OTHERS)
+        checks.saturating_add(OTHERS)
     }
 
     /// The open sockets: their names, and the addresses with the ports that the system chose.

@@ -16,12 +16,12 @@ use std::{
 
 use tokio::{
     io::{AsyncRead as _, ReadBuf},
-    sync::Semaphore,
     task::spawn_blocking,
     time::timeout_at,
 };
 
 mod encryption;
+mod lane;
 mod packets;
 mod patience;
 mod silent;
@@ -36,16 +36,18 @@ pub(super) use encryption::adopt;
 pub use packets::XpraClient;
 pub(super) use packets::random;
 
+use lane::Lane;
 use patience::{Patience, now};
 
 use crate::{
     Chain, Grant, Peer, Refusal,
     config::{ModuleSpec, Protocol, StartTls, WebSocketOptions},
     error::ConfigError,
+    gateway::source::Source,
     modules::{Context, Registry},
     proto::{
         error::Reason,
-        server::{CHECKS_AT_ONCE, Check, Conversation, Settings},
+        server::{Check, Conversation, Settings},
         wire::detect::{Detected, detect},
     },
     transport::{Encryption, Stream, tls::ServerTls},
@@ -55,8 +57,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Acceptor {
     chain: Arc<Chain>,
-    /// For each link, the checks of it that may still be started.
-    lanes: Arc<[Arc<Semaphore>]>,
+    /// For each link, the way to it.
+    lanes: Arc<[Arc<Lane>]>,
     settings: Settings,
     protocol: Protocol,
     wires: Wires,
@@ -145,7 +147,7 @@ impl Acceptor {
     /// Lets in whom `chain` lets in, in the clear, by whatever protocol the client speaks.
     pub fn new(chain: Arc<Chain>) -> Self {
         let (settings, protocol) = (Settings::default(), Protocol::default());
-        let lanes = chain.links().iter().map(|_| Arc::new(Semaphore::new(CHECKS_AT_ONCE))).collect();
+        let lanes = chain.links().iter().map(|link| Arc::new(Lane::new(link.verifier.at_once()))).collect();
         Self {
             chain,
             lanes,
@@ -361,18 +363,22 @@ impl Acceptor {
 
     /// Runs a check where it may block, unless it never does, and hands the result back.
     ///
-    /// A link that hangs fills its own lane: every other login finds a thread (S-81). A place in the
-    /// lane is free again when the check has ended, also one that nobody waits for any more.
+    /// A link that hangs fills its own lane: every other login finds a thread (S-81). A turn in the
+    /// lane is over when the check has ended, also one that nobody waits for any more.
     async fn run(&self, conversation: &mut Conversation, check: Check) {
         if !check.may_block() {
             return conversation.handle_checked(now(), check.run());
         }
         let deadline = conversation.poll_timeout().unwrap_or_else(now);
         let running = async {
-            let place = Arc::clone(self.lanes.get(check.position())?).acquire_owned().await.ok()?;
+            let source = Source::of(check.peer());
+            let turn = match self.lanes.get(check.position())?.turn(source, deadline).await {
+                Ok(turn) => turn,
+                Err(refusal) => return Some(check.refuse(refusal)),
+            };
             let done = spawn_blocking(move || {
                 let done = check.run();
-                drop(place);
+                drop(turn);
                 done
             });
             done.await.ok()

@@ -14,7 +14,7 @@ use crate::{
     modules::{Context, Options, Registry},
     proto::wire::xpra::{Challenge, ClientHello, Decoder, Disconnect, Encoder, Kind, Limits, Packet, Reply},
     proto::{
-        chain::{CheckPeer, Exchange, Link, OpenExchange},
+        chain::{CHECKS_AT_ONCE, CheckPeer, Exchange, Link, OpenExchange},
         challenge::Response,
     },
     transport::tls::{ClientTls, OldestVersion, Trust},
@@ -322,12 +322,13 @@ async fn s_081_a_module_that_hangs_takes_no_thread_from_another_link() {
     let held = stuck.lock().await;
     let bytes = hello().packet(Encoder::Rencodeplus).encode().unwrap();
     let mut waiting = Vec::new();
-    for _ in 0..600 {
+    // As many as run and wait at most.
+    for _ in 0..512 {
         let (mut client, server) = meet(slow.clone());
         client.write_all(&bytes).await.unwrap();
         waiting.push((client, server));
     }
-    while slow.lanes[0].available_permits() > 0 {
+    while slow.lanes[0].running() < CHECKS_AT_ONCE {
         tokio::task::yield_now().await;
     }
     let start = Instant::now();
@@ -335,6 +336,14 @@ async fn s_081_a_module_that_hangs_takes_no_thread_from_another_link() {
     client.write_all(&bytes).await.unwrap();
     assert!(server.await.unwrap().is_ok());
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    // One more than run and wait: it is told at once to come again.
+    while slow.lanes[0].waiting() < CHECKS_AT_ONCE {
+        tokio::task::yield_now().await;
+    }
+    let (mut client, server) = meet(slow.clone());
+    client.write_all(&bytes).await.unwrap();
+    let turned = server.await.unwrap().unwrap_err();
+    assert_eq!((turned.refusal.reason, turned.refusal.link), (Reason::Busy, Some((1, "hangs"))));
     drop(held);
     for (_client, server) in waiting {
         assert!(server.await.unwrap().is_ok(), "whoever waited is served in the end");
@@ -348,15 +357,14 @@ async fn s_081_a_check_that_nobody_waits_for_keeps_its_place_until_it_ends() {
     let held = stuck.lock().await;
     let (mut client, server) = meet(slow.clone());
     client.write_all(&hello().packet(Encoder::Rencodeplus).encode().unwrap()).await.unwrap();
-    let most = slow.lanes[0].available_permits();
-    while slow.lanes[0].available_permits() == most {
+    while slow.lanes[0].running() == 0 {
         tokio::task::yield_now().await;
     }
     server.abort();
     assert!(server.await.unwrap_err().is_cancelled());
-    assert_eq!(slow.lanes[0].available_permits(), most - 1);
+    assert_eq!(slow.lanes[0].running(), 1);
     drop(held);
-    while slow.lanes[0].available_permits() < most {
+    while slow.lanes[0].running() > 0 {
         tokio::task::yield_now().await;
     }
 }

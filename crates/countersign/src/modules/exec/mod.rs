@@ -18,9 +18,8 @@ use crate::{
     Claim, Identity, Peer, Refusal, Secret, Username, Verifier,
     error::ConfigError,
     proto::{
-        chain::{CheckPassword, CheckPeer},
+        chain::{CHECKS_AT_ONCE, CheckPassword, CheckPeer},
         error::Reason,
-        server::CHECKS_AT_ONCE,
     },
 };
 

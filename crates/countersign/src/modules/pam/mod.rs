@@ -33,9 +33,8 @@ use crate::{
     Claim, Identity, Peer, Refusal, Secret, Username, Verifier,
     error::ConfigError,
     proto::{
-        chain::{Answer, Ask, Exchange, OpenExchange, Verdict},
+        chain::{Answer, Ask, CHECKS_AT_ONCE, Exchange, OpenExchange, Verdict},
         error::Reason,
-        server::CHECKS_AT_ONCE,
     },
     sys::pam::{self, Code},
 };
