@@ -43,6 +43,11 @@ impl Peer {
         Self::new(Origin::Tcp { remote: unmap(remote), local: unmap(local) }, false)
     }
 
+    /// A peer on a vsock connection. Only the hypervisor stands between the ends, so nobody else reads the bytes (S-33).
+    pub fn vsock(cid: u32, port: u32) -> Self {
+        Self::new(Origin::Vsock { cid, port }, true)
+    }
+
     /// The same peer inside TLS.
     #[must_use]
     pub fn encrypted(
@@ -80,26 +85,27 @@ impl Peer {
     pub fn credentials(&self) -> Option<&Credentials> {
         match &self.origin {
             Origin::Unix(credentials) => credentials.as_ref(),
-            Origin::Tcp { .. } => None,
+            Origin::Tcp { .. } | Origin::Vsock { .. } => None,
         }
     }
 
     /// The network address of a remote peer.
     pub fn address(&self) -> Option<SocketAddr> {
         match self.origin {
-            Origin::Unix(_) => None,
+            Origin::Unix(_) | Origin::Vsock { .. } => None,
             Origin::Tcp { remote, .. } => Some(remote),
         }
     }
 }
 
-/// `tcp:192.0.2.7:51234`, or `unix:uid=1000` with the numeric uid.
+/// `tcp:192.0.2.7:51234`, `vsock:3:1025`, or `unix:uid=1000` with the numeric uid.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
             Origin::Unix(Some(credentials)) => write!(f, "unix:uid={}", credentials.uid),
             Origin::Unix(None) => f.write_str("unix"),
             Origin::Tcp { remote, .. } => write!(f, "tcp:{remote}"),
+            Origin::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
         }
     }
 }
@@ -116,6 +122,13 @@ pub enum Origin {
         remote: SocketAddr,
         /// Our own address on that connection.
         local: SocketAddr,
+    },
+    /// A vsock connection: a virtual machine, or the host of ours.
+    Vsock {
+        /// The machine's context id, as the hypervisor gives it. A number to compare, and nobody's name (S-63).
+        cid: u32,
+        /// The port that its program has. On Linux no proof of anything.
+        port: u32,
     },
 }
 
@@ -238,7 +251,7 @@ mod tests {
         let address = "127.0.0.1:1".parse().unwrap();
         let tcp = Peer::tcp(address, address);
         assert!(!tcp.confidential);
-        assert!(Peer::unix(None).confidential);
+        assert!(Peer::unix(None).confidential && Peer::vsock(3, 1025).confidential);
         assert!(tcp.encrypted(TlsFacts::default(), None, None).confidential);
     }
 
@@ -249,6 +262,13 @@ mod tests {
         let certificate = Certificate::new(b"leaf").with_intermediates(sent);
         assert_eq!(certificate.intermediates.len(), MOST_INTERMEDIATES - 1);
         assert!(certificate.intermediates.iter().all(|der| **der == *small));
+    }
+
+    #[test]
+    fn s_063_a_machine_on_vsock_is_a_number_and_no_user() {
+        let peer = Peer::vsock(3, 1025);
+        assert!(peer.credentials().is_none() && peer.address().is_none());
+        assert_eq!(peer.to_string(), "vsock:3:1025");
     }
 
     #[test]

@@ -43,7 +43,12 @@ pub(super) fn header(grant: &Grant, session: &SessionFacts) -> Result<Vec<u8>, B
 
 /// Family and addresses (2.2).
 fn addresses(origin: &Origin) -> (u8, Vec<u8>) {
-    let Origin::Tcp { remote, local } = origin else { return (UNIX_STREAM, vec![0; 2 * UNIX_PATH]) };
+    let (remote, local) = match origin {
+        Origin::Tcp { remote, local } => (remote, local),
+        // It has no family of its own there; the identity's TLV says which machine it is.
+        Origin::Vsock { .. } => return (UNSPECIFIED, Vec::new()),
+        _ => return (UNIX_STREAM, vec![0; 2 * UNIX_PATH]),
+    };
     let mut body = Vec::new();
     let family = match (remote.ip(), local.ip()) {
         (IpAddr::V4(remote), IpAddr::V4(local)) => {
@@ -111,6 +116,7 @@ const VERSION_2_PROXY: u8 = 0x21;
 const TCP4: u8 = 0x11;
 const TCP6: u8 = 0x21;
 const UNIX_STREAM: u8 = 0x31;
+const UNSPECIFIED: u8 = 0x00;
 const UNIX_PATH: usize = 108;
 const AUTHORITY: u8 = 0x02;
 const CRC32C: u8 = 0x03;

@@ -11,7 +11,8 @@ use std::{
 use super::{paths::Paths, socket::Kind, warning::Warning};
 use crate::{
     error::ConfigError,
-    transport::{Address, HAS_UNIX_SOCKETS},
+    sys::vsock,
+    transport::{Address, HAS_UNIX_SOCKETS, HAS_VSOCK},
 };
 
 /// Reads the address of a socket of `kind`. `None` is `--bind=none`: no socket.
@@ -29,10 +30,14 @@ pub(super) fn parse(
         Kind::Tcp => tcp(text, DEFAULT_TCP_PORT, warnings).map(Some),
         Kind::Tls | Kind::Wss => tcp(text, DEFAULT_TLS_PORT, warnings).map(Some),
         Kind::Ws => tcp(text, DEFAULT_HTTP_PORT, warnings).map(Some),
+        Kind::Vsock => vsock_port(text).map(Some),
         Kind::Ssh => tcp(text, DEFAULT_SSH_PORT, warnings).map(Some),
         Kind::Rpc => rpc(text, paths, warnings).map(Some),
     }?;
     match &address {
+        Some(Address::Vsock { .. }) if !HAS_VSOCK => {
+            Err(bad("this system has no vsock", "listen on TCP: bind-tcp or bind-ssl"))
+        }
         Some(Address::Unix(_) | Address::Abstract(_)) if !HAS_UNIX_SOCKETS => {
             Err(bad("this system has no Unix sockets", "listen on TCP: bind-tcp, bind-ssl or bind-rpc"))
         }
@@ -45,6 +50,8 @@ pub(super) fn parse(
 pub(super) fn is_local(address: &Address) -> bool {
     match address {
         Address::Tcp { host, .. } => ip(host).is_some_and(|ip| ip.to_canonical().is_loopback()),
+        // Other machines, and every program on them.
+        Address::Vsock { cid, .. } => *cid == LOCAL_CID,
         _ => true,
     }
 }
@@ -111,6 +118,17 @@ fn fits(path: PathBuf) -> Result<PathBuf, ConfigError> {
         ));
     }
     Ok(path)
+}
+
+/// `CID:PORT`, each a number or `any`; `host`, `local` and `hypervisor` for the machines that have their own.
+fn vsock_port(text: &str) -> Result<Address, ConfigError> {
+    let numbers = text.split_once(':').and_then(|(cid, port)| {
+        let port = vsock::number(port).filter(|_| !["hypervisor", "local", "host"].contains(&port))?;
+        Some(Address::Vsock { cid: vsock::number(cid)?, port })
+    });
+    numbers.ok_or_else(|| {
+        bad("it is no machine and port of vsock", "write CID:PORT, as in any:10000, host:10000 or 3:10000")
+    })
 }
 
 /// `[HOST]:PORT`: no host is 127.0.0.1, `*` is every IPv4 address, no port is the default one.
@@ -196,6 +214,9 @@ fn port_of(text: &str, default: u16) -> Result<u16, ConfigError> {
 fn bad(why: &'static str, fix: &'static str) -> ConfigError {
     ConfigError::new("the address", why, fix)
 }
+
+/// This machine itself, for whoever is on it (`vsock_loopback`).
+const LOCAL_CID: u32 = 1;
 
 const DEFAULT_TCP_PORT: u16 = 14500;
 const DEFAULT_SSH_PORT: u16 = 22;

@@ -312,6 +312,7 @@ fn carries(socket: &SocketConfig) -> String {
         (Kind::Rpc, _) if matches!(socket.address, Address::Tcp { .. }) => "TLS only",
         (Kind::Rpc, _) => "a Unix socket, TLS only",
         (Kind::Ssh, _) => "SSH, whose login asks what the chain asks",
+        (Kind::Vsock, _) => "vsock",
         (Kind::Ws, _) => "WebSocket over TCP in the clear",
         (Kind::Wss, _) => "WebSocket in TLS",
         (_, Accepts::Plain) => "TCP in the clear",

@@ -328,7 +328,7 @@ pub(super) fn find(
         return Err(ConfigError::new(
             wanted.to_owned(),
             NOT_YET,
-            "use bind, bind-tcp, bind-ssl, bind-ws, bind-wss or bind-rpc",
+            "use bind, bind-tcp, bind-ssl, bind-ws, bind-wss, bind-vsock or bind-rpc",
         ));
     }
     KEYS.iter()
@@ -357,6 +357,12 @@ pub const KEYS: &[Key] = &[
     list("bind-wss", "bind-wss", "SOCKET", "a WebSocket in TLS, [HOST]:PORT, with its options"),
     list("bind-ssh", "bind-ssh", "SOCKET", "a socket of SSH, [HOST]:PORT, with its options"),
     list(
+        "bind-vsock",
+        "bind-vsock",
+        "SOCKET",
+        "a vsock socket, CID:PORT (a number, any, host or hypervisor), with its options",
+    ),
+    list(
         "bind-rpc",
         "bind-rpc",
         "SOCKET",
@@ -368,6 +374,7 @@ pub const KEYS: &[Key] = &[
     chain("ws-auth", "a module of the chain of WebSockets without auth="),
     chain("wss-auth", "a module of the chain of WebSockets in TLS without auth="),
     chain("ssh-auth", "a module of the chain of sockets of SSH without auth="),
+    chain("vsock-auth", "a module of the chain of vsock sockets without auth="),
     chain("rpc-auth", "a module of the chain of sockets of calls without auth="),
     one("backend", "backend", "BACKEND", "builtin:whoami", "the daemon behind every socket without its own"),
     one("state-dir", "state-dir", "DIR", "", "where the state is kept"),
@@ -463,7 +470,7 @@ const fn one(
 const ALIASES: [(&str, &str); 2] = [("bind-tls", "bind-ssl"), ("tls-auth", "ssl-auth")];
 
 /// Sockets and switches of the design that are known words and not served.
-const NOT_SERVED: [&str; 3] = ["bind-vsock", "bind-pipe", "vsock-auth"];
+const NOT_SERVED: [&str; 1] = ["bind-pipe"];
 
 const PREFIX: &str = "COUNTERSIGN_";
 

@@ -288,7 +288,10 @@ fn unused(kind: Kind, origins: &[Origin]) -> ConfigError {
 fn distinct(sockets: &[(SocketConfig, Origin)]) -> Result<(), ConfigError> {
     let (mut addresses, mut names) = (HashSet::new(), HashSet::new());
     for (socket, origin) in sockets {
-        let free = matches!(socket.address, Address::Tcp { port: 0, .. });
+        let free = matches!(
+            socket.address,
+            Address::Tcp { port: 0, .. } | Address::Vsock { port: crate::sys::vsock::ANY, .. }
+        );
         if !free && !addresses.insert(&socket.address) {
             let error =
                 ConfigError::new(socket.address.to_string(), "it is given twice", "write each address once");

@@ -212,6 +212,8 @@ pub enum Kind {
     Wss,
     /// `--bind-ssh`: SSH over TCP.
     Ssh,
+    /// `--bind-vsock`: vsock, from virtual machines or from the host.
+    Vsock,
     /// `--bind-rpc`: gRPC calls in TLS, on a Unix socket or TCP.
     Rpc,
 }
@@ -225,6 +227,7 @@ impl Kind {
             Self::Tls => "bind-ssl",
             Self::Ws => "bind-ws",
             Self::Wss => "bind-wss",
+            Self::Vsock => "bind-vsock",
             Self::Ssh => "bind-ssh",
             Self::Rpc => "bind-rpc",
         }
@@ -238,13 +241,15 @@ impl Kind {
             Self::Tls => "ssl-auth",
             Self::Ws => "ws-auth",
             Self::Wss => "wss-auth",
+            Self::Vsock => "vsock-auth",
             Self::Ssh => "ssh-auth",
             Self::Rpc => "rpc-auth",
         }
     }
 
     /// All of them.
-    pub const ALL: [Self; 7] = [Self::Unix, Self::Tcp, Self::Tls, Self::Ws, Self::Wss, Self::Ssh, Self::Rpc];
+    pub const ALL: [Self; 8] =
+        [Self::Unix, Self::Tcp, Self::Tls, Self::Ws, Self::Wss, Self::Ssh, Self::Vsock, Self::Rpc];
 }
 
 /// An option of a socket and the kinds that have it.
@@ -290,7 +295,7 @@ fn daemon(kind: Kind, backend: Backend) -> Result<Backend, ConfigError> {
 fn usual_chain(kind: Kind, registry: &Registry) -> Result<Vec<ModuleSpec>, ConfigError> {
     match kind {
         Kind::Rpc => Ok(vec![ModuleSpec::parse(CERTIFICATE, registry)?]),
-        Kind::Unix | Kind::Tcp | Kind::Tls | Kind::Ws | Kind::Wss | Kind::Ssh => Ok(Vec::new()),
+        Kind::Unix | Kind::Tcp | Kind::Tls | Kind::Ws | Kind::Wss | Kind::Ssh | Kind::Vsock => Ok(Vec::new()),
     }
 }
 
@@ -301,7 +306,7 @@ fn place(kind: Kind, address: &Address) -> String {
         Kind::Wss => address.to_string().replacen("tcp:", "wss:", 1),
         Kind::Ssh => address.to_string().replacen("tcp:", "ssh:", 1),
         Kind::Rpc => format!("rpc:{}", address.to_string().trim_start_matches("tcp:")),
-        Kind::Unix | Kind::Tcp => address.to_string(),
+        Kind::Unix | Kind::Tcp | Kind::Vsock => address.to_string(),
     }
 }
 
@@ -450,7 +455,7 @@ pub const SOCKET_OPTIONS: &[SocketOption] = &[
         "the oldest version of TLS that is spoken",
         SECURED,
     ),
-    option("websocket", "yes|no", "yes with protocol=auto", "take WebSocket too", STREAMS),
+    option("websocket", "yes|no", "yes with protocol=auto", "take WebSocket too", UPGRADED),
     option(
         "websocket-origins",
         "ORIGINS",
@@ -479,8 +484,11 @@ const BY_CHOICE: &[Kind] = &[Kind::Unix, Kind::Tcp];
 /// Those that take streams, which may become others.
 const STREAMS: &[Kind] = &[Kind::Unix, Kind::Tcp, Kind::Tls];
 
+/// Those that take streams, which may become WebSocket.
+const UPGRADED: &[Kind] = &[Kind::Unix, Kind::Tcp, Kind::Tls, Kind::Vsock];
+
 /// Those whose bytes are handed over as they are.
-const HANDED_OVER: &[Kind] = &[Kind::Unix, Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss];
+const HANDED_OVER: &[Kind] = &[Kind::Unix, Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::Vsock];
 
 /// Those that speak SSH.
 const SSH: &[Kind] = &[Kind::Ssh];

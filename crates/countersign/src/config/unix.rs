@@ -30,6 +30,9 @@ pub(super) fn options(
         let fix = "remove it, or write unix:PATH";
         return Err(options.error("mode, owner or group", "a TCP socket has no file", fix));
     }
+    if matches!(address, Address::Vsock { .. }) && (mode.is_some() || owner.is_some() || group.is_some()) {
+        return Err(options.error("mode, owner or group", "a vsock socket has no file", "remove it"));
+    }
     let number = |name: &str, text: Option<zeroize::Zeroizing<String>>, of: Id| {
         text.map(|text| id(&text, of).map_err(|why| options.error(name, why, ID_FORM))).transpose()
     };

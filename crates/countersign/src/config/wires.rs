@@ -84,7 +84,8 @@ pub(super) fn accepts(options: &mut Options, kind: Kind) -> Result<Accepts, Conf
     let listed = options.take("protocols")?.map(|list| wires(&list, options)).transpose()?;
     match (kind, required, listed) {
         (Kind::Rpc | Kind::Wss, ..) => Ok(Accepts::Tls),
-        (Kind::Ws | Kind::Ssh, ..) => Ok(Accepts::Plain),
+        // Only the hypervisor is between the ends of vsock, and it reads the memory of its machines anyway.
+        (Kind::Ws | Kind::Ssh | Kind::Vsock, ..) => Ok(Accepts::Plain),
         (Kind::Tls, false, _) => Err(options.error(
             "require-tls",
             "this socket speaks nothing but TLS",

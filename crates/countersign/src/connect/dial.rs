@@ -199,7 +199,7 @@ impl<'a> Dial<'a> {
         }
         let name = match &self.uri.address {
             Address::Tcp { host, .. } => host.as_str(),
-            Address::Unix(_) | Address::Abstract(_) => "localhost",
+            Address::Unix(_) | Address::Abstract(_) | Address::Vsock { .. } => "localhost",
         };
         let connected = tls.connect(stream, name, Instant::now() + HANDSHAKE_TIMEOUT).await;
         // What is wrong at our end comes first: the server only sees that something is missing.

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Secret, Username,
     error::{ConfigError, nearest},
+    sys::vsock,
     transport::Address,
 };
 
@@ -76,6 +77,7 @@ impl FromStr for Uri {
             Scheme::Unix => Self::unix(rest, false)?,
             Scheme::TlsUnix => Self { tls: true, ..Self::unix(rest, false)? },
             Scheme::Socket => Self::unix(rest, true)?,
+            Scheme::Vsock => Self::vsock(rest)?,
         };
         uri.with_query(query)
     }
@@ -219,6 +221,26 @@ impl Uri {
         Self::local(address).with_userinfo(userinfo)
     }
 
+    /// `//user:password@CID:PORT/display`, with or without the slashes in front. A client calls one machine: `any`
+    /// and `auto`, which Xpra's clients take too, name none.
+    fn vsock(rest: &str) -> Result<Self, ConfigError> {
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (userinfo, place) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let fix = "write vsock://CID:PORT, as in vsock://host:10000 or vsock://3:10000";
+        let (cid, port) = place.split_once(':').ok_or_else(|| wrong("it names no machine and port", fix))?;
+        let number = |text| vsock::number(text).filter(|number| *number != vsock::ANY);
+        let Some(cid) = number(cid) else { return Err(wrong("its machine is no number of one", fix)) };
+        let port = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| number(port)).flatten();
+        let port = port.ok_or_else(|| wrong("its port is no number", fix))?;
+        let display = decode(path.trim_end_matches('/'))?;
+        if display.contains([',', '=']) {
+            return Err(foreign_option());
+        }
+        let uri = Self::local(Address::Vsock { cid, port }).with_userinfo(userinfo)?;
+        Ok(Self { display: Some(display).filter(|display| !display.is_empty()), ..uri })
+    }
+
     fn with_userinfo(self, userinfo: &str) -> Result<Self, ConfigError> {
         let (name, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
         self.with_credentials(&decode(name)?, decode(password)?)
@@ -293,6 +315,7 @@ impl fmt::Display for Uri {
                 write!(f, "{scheme}://[{host}]:{port}{path}")
             }
             Address::Tcp { host, port } => write!(f, "{scheme}://{host}:{port}{path}"),
+            Address::Vsock { cid, port } => write!(f, "vsock://{cid}:{port}"),
             Address::Unix(path) => {
                 let path = path.as_os_str().as_encoded_bytes();
                 // What would be taken for the mark of an authority keeps its own in front.
@@ -328,6 +351,7 @@ enum Scheme {
     TlsUnix,
     Socket,
     Ssh,
+    Vsock,
 }
 
 /// What has a meaning of its own in the path of a socket, or would end its line.
@@ -343,6 +367,7 @@ const SCHEMES: &[(&str, Scheme)] = &[
     ("tls", Scheme::Tls),
     ("tls+unix", Scheme::TlsUnix),
     ("unix", Scheme::Unix),
+    ("vsock", Scheme::Vsock),
     ("ws", Scheme::Ws),
     ("wss", Scheme::Wss),
     ("xpra", Scheme::Tcp),
@@ -356,7 +381,7 @@ const SCHEMES: &[(&str, Scheme)] = &[
 ];
 
 /// Words that mean something that this build does not connect to.
-const UNAVAILABLE: &[&str] = &["named-pipe", "quic", "rfb", "rpc", "vnc", "vsock"];
+const UNAVAILABLE: &[&str] = &["named-pipe", "quic", "rfb", "rpc", "vnc"];
 
 const RPC: &str = "rpc";
 

@@ -10,7 +10,11 @@ use std::{fmt, time::Duration};
 use serde::Serialize;
 
 use super::{drive::Turned, handover::Ended};
-use crate::{Grant, Peer, Refusal, proto::error::Reason, trail::Trail};
+use crate::{
+    Grant, Peer, Refusal,
+    proto::{error::Reason, peer::Origin},
+    trail::Trail,
+};
 
 /// Where records go.
 #[derive(Clone, Debug, Default)]
@@ -274,6 +278,9 @@ fn proof(proof: &crate::proto::chain::Proof) -> String {
 }
 
 fn from(peer: &Peer) -> String {
+    if let Origin::Vsock { cid, .. } = peer.origin {
+        return format!("cid={cid}");
+    }
     match (peer.address(), peer.credentials()) {
         (Some(address), _) => address.ip().to_string(),
         (None, Some(credentials)) => format!("uid={}", credentials.uid),

@@ -212,7 +212,7 @@ fn tcp(stream: &Stream) -> Option<&TcpStream> {
         #[cfg(feature = "ssh")]
         Wire::Ssh(_) => None,
         Wire::Sealed(sealed) => tcp(sealed.carrier()),
-        Wire::Unix(_) | Wire::Pipes(..) => None,
+        Wire::Unix(_) | Wire::Vsock(_) | Wire::Pipes(..) => None,
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     Grant, Peer, Refusal,
     backend::{self, Backend, BackendError, Opened, SessionFacts},
     config::Protocol,
-    proto::{error::Reason, stay::Stays},
+    proto::{error::Reason, peer::Origin, stay::Stays},
     transport::{Listener, Stream},
 };
 
@@ -385,6 +385,7 @@ fn transport(peer: &Peer, stream: &Stream) -> &'static str {
         (Some(_), _) => "tls",
         (None, Some(_)) if peer.ssh => "ssh",
         (None, Some(_)) => "tcp",
+        (None, None) if matches!(peer.origin, Origin::Vsock { .. }) => "vsock",
         (None, None) => "unix",
     }
 }

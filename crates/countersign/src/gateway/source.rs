@@ -8,7 +8,7 @@ use std::{
     str::FromStr,
 };
 
-use crate::Peer;
+use crate::{Peer, proto::peer::Origin};
 
 /// One source of connections (S-04, S-24).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +20,8 @@ pub enum Source {
     V6([u8; 8]),
     /// A user of this machine, as the kernel says at a Unix socket.
     User(u32),
+    /// A virtual machine, or the host of ours, by its number on vsock.
+    Machine(u32),
     /// Somebody of this machine of whom the kernel says no more.
     Local,
     /// The holder of an accepted certificate, wherever that is: the first 64 bits of its fingerprint.
@@ -29,6 +31,9 @@ pub enum Source {
 impl Source {
     /// Where `peer` is, whatever it holds.
     pub fn of(peer: &Peer) -> Self {
+        if let Origin::Vsock { cid, .. } = peer.origin {
+            return Self::Machine(cid);
+        }
         match (peer.address().map(|address| address.ip().to_canonical()), peer.credentials()) {
             (Some(IpAddr::V4(address)), _) => Self::V4(address.octets()),
             (Some(IpAddr::V6(address)), _) => Self::V6(first_half(address)),
@@ -43,8 +48,8 @@ impl Source {
     }
 }
 
-/// As `countersign status` shows it: `192.0.2.7`, `2001:db8::/64`, `uid:1000`, `local`, `certificate:` and 16
-/// digits.
+/// As `countersign status` shows it: `192.0.2.7`, `2001:db8::/64`, `uid:1000`, `vsock:3`, `local`, `certificate:` and
+/// 16 digits.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -54,6 +59,7 @@ impl fmt::Display for Source {
                 write!(f, "{}/64", Ipv6Addr::from(network))
             }
             Self::User(uid) => write!(f, "uid:{uid}"),
+            Self::Machine(cid) => write!(f, "vsock:{cid}"),
             Self::Local => f.write_str("local"),
             Self::Certificate(first) => write!(f, "certificate:{}", super::audit::hex(first)),
         }
@@ -67,6 +73,9 @@ impl FromStr for Source {
     fn from_str(text: &str) -> Result<Self, ()> {
         if let Some(uid) = text.strip_prefix("uid:") {
             return uid.parse().map(Self::User).map_err(|_| ());
+        }
+        if let Some(cid) = text.strip_prefix("vsock:") {
+            return cid.parse().map(Self::Machine).map_err(|_| ());
         }
         if let Some(digits) = text.strip_prefix("certificate:") {
             let first = digits.get(..16).ok_or(())?;
@@ -106,16 +115,27 @@ mod tests {
         assert_ne!(of("[2001:db8:0:1::1]:5"), of("[2001:db8:0:2::1]:5"));
         let user = |uid| Source::of(&Peer::unix(Some(Credentials::new(uid, 0))));
         assert!(user(1000) != user(1001) && user(0) != Source::of(&Peer::unix(None)));
+        // A machine has any number of ports, and no part in what this one's users do.
+        let machine = |cid, port| Source::of(&Peer::vsock(cid, port));
+        assert!(machine(3, 1) == machine(3, 2) && machine(3, 1) != machine(4, 1));
+        assert!(machine(3, 1) != user(3) && machine(1, 1) != Source::of(&Peer::unix(None)));
     }
 
     #[test]
     fn a_source_is_read_as_it_is_shown() {
         let holder = Source::holder(&[0xab; 32]);
-        let shown = ["192.0.2.7", "2001:db8:0:1::/64", "uid:1000", "local", "certificate:abababababababab"];
+        let shown = [
+            "192.0.2.7",
+            "2001:db8:0:1::/64",
+            "uid:1000",
+            "vsock:3",
+            "local",
+            "certificate:abababababababab",
+        ];
         for text in shown {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
         }
-        assert_eq!(shown[4].parse(), Ok(holder));
+        assert_eq!(shown[5].parse(), Ok(holder));
         assert_eq!("2001:db8:0:1::7".parse(), "2001:db8:0:1::/64".parse::<Source>());
         assert_eq!("::ffff:192.0.2.7".parse(), "192.0.2.7".parse::<Source>());
         for wrong in [
@@ -123,6 +143,7 @@ mod tests {
             "x",
             "uid:",
             "uid:-1",
+            "vsock:any",
             "192.0.2.7/64",
             "192.0.2.0/24",
             "certificate:ab",

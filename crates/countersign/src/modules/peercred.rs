@@ -6,10 +6,14 @@ use super::{Context, Module, OptionSpec, Options};
 use crate::{
     Claim, Identity, Peer, Refusal, Username, Verifier,
     error::ConfigError,
-    proto::{chain::CheckPeer, peer::Credentials},
+    proto::{
+        chain::CheckPeer,
+        peer::{Credentials, Origin},
+    },
     sys::{
         accounts::{Account, UnknownId, parse_gid, parse_uid},
         peer::{is_account, is_group},
+        vsock,
     },
 };
 
@@ -36,7 +40,8 @@ impl Module for PeerCred {
          primary gid, whatever group the program ran under. A uid that has no account gets in only where its number \
          is listed (or is the gateway's own), and names nobody: neither any=yes nor a group lets in the processes \
          that a deleted account left behind. root gets in only where it is listed. On a socket without kernel \
-         credentials, and for a peer from a foreign user namespace, everybody is refused."
+         credentials, and for a peer from a foreign user namespace, everybody is refused. On vsock there are no users: \
+         cid lists the virtual machines that get in, by number, and every program on them does; they name nobody."
     }
 
     fn example(&self) -> &'static str {
@@ -57,6 +62,8 @@ struct Listed {
     both: bool,
     /// Every account gets in; the lists are empty.
     any: bool,
+    /// Machines on vsock, whoever is on them.
+    cids: Vec<u32>,
 }
 
 impl Listed {
@@ -75,7 +82,8 @@ impl Listed {
         };
         let mut uids = ids(options, ["uid", "user"], parse_uid)?;
         let gids = ids(options, ["gid", "group"], parse_gid)?;
-        let listed = !(uids.is_empty() && gids.is_empty());
+        let cids = cids(options)?;
+        let listed = !(uids.is_empty() && gids.is_empty() && cids.is_empty());
         let allow_owner = options.flag("allow-owner", !any && !listed)?;
         if any && (listed || allow_owner) {
             return Err(options.error("any", "the lists beside it are without use", "leave one of them out"));
@@ -90,7 +98,7 @@ impl Listed {
         if allow_owner {
             uids.push(geteuid().as_raw());
         }
-        Ok(Self { uids, gids, both, any })
+        Ok(Self { uids, gids, both, any, cids })
     }
 
     fn admits(&self, known: &Credentials, account: Option<&Account>) -> Result<bool, Refusal> {
@@ -120,6 +128,13 @@ impl Listed {
 
 impl CheckPeer for Listed {
     fn check(&self, peer: &Peer, _: &Claim) -> Result<Option<Identity>, Refusal> {
+        if let Origin::Vsock { cid, .. } = peer.origin {
+            // S-63: matched, and never anybody's name.
+            return match self.cids.contains(&cid) {
+                true => Ok(None),
+                false => Err(Refusal::peer_denied(format!("machine {cid} is not listed"))),
+            };
+        }
         let known = peer.credentials().filter(|known| is_account(known.uid));
         let known = known.ok_or_else(|| {
             Refusal::peer_denied("the kernel knows no user at the other end: peercred is for Unix sockets")
@@ -166,6 +181,21 @@ fn ids(
     Ok(ids)
 }
 
+/// The machines of `cid`. That of everybody is none.
+fn cids(options: &mut Options) -> Result<Vec<u32>, ConfigError> {
+    let mut cids = Vec::new();
+    for list in options.take_all("cid") {
+        for (position, entry) in list.split([':', ',']).enumerate() {
+            let cid = vsock::number(entry.trim()).filter(|cid| *cid != vsock::ANY);
+            cids.push(cid.ok_or_else(|| {
+                let why = format!("entry {} is no machine", position + 1);
+                options.error("cid", why, "write numbers, host or local, with colons between")
+            })?);
+        }
+    }
+    Ok(cids)
+}
+
 /// `$UID` and the like; any other text as it is. `None` for a variable that is not set.
 fn expand(entry: &str) -> Option<String> {
     let Some(name) = entry.strip_prefix('$') else { return Some(entry.to_owned()) };
@@ -185,6 +215,12 @@ const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new("group", "GROUP[:GROUP...]", "", "the same as gid"),
     OptionSpec::new("match", "any|all", "any", "with users and groups listed: be in either list, or in both"),
     OptionSpec::new("any", "yes|no", "no", "let every account of this machine in"),
+    OptionSpec::new(
+        "cid",
+        "CID[:CID...]",
+        "",
+        "virtual machines to let in, on vsock, by number; host and local are two",
+    ),
     OptionSpec::new("allow-owner", "yes|no", "no", "let the gateway's own user in beside the lists"),
 ];
 
@@ -249,6 +285,7 @@ mod tests {
             gids: vec![getegid().as_raw(), 5],
             both: false,
             any: false,
+            cids: Vec::new(),
         };
         assert_eq!(listed(&lists).unwrap(), expected);
     }
@@ -291,6 +328,25 @@ mod tests {
     fn s_063_the_overflow_ids_match_nothing() {
         assert!(!passes(&[("uid", "65534"), ("gid", "65534")], Credentials::new(65534, 65534)));
         assert!(!passes(&[("gid", "65534")], Credentials::new(daemon().uid, 65534)));
+    }
+
+    #[test]
+    fn s_063_on_vsock_machines_are_let_in_by_number_alone_and_name_nobody() {
+        let check = |values: &[(&str, &str)], cid| {
+            listed(values).unwrap().check(&Peer::vsock(cid, 1025), &Claim::named("root").unwrap())
+        };
+        let lists: &[(&str, &str)] = &[("cid", "3:host"), ("cid", "7")];
+        for cid in [2, 3, 7] {
+            assert_eq!(check(lists, cid), Ok(None), "{cid}");
+        }
+        for values in [lists, &[], &[("any", "yes")], &[("uid", "4")], &[("gid", "4")]] {
+            assert_eq!(check(values, 4).unwrap_err().reason, Reason::PeerDenied, "{values:?}");
+        }
+        // A list of machines lets in nobody on a Unix socket, not even the owner.
+        assert!(!passes(&[("cid", "3")], Credentials::new(geteuid().as_raw(), 0)));
+        for wrong in ["", "any", "auto", "4294967295", "-1", "x", "3::4"] {
+            assert!(listed(&[("cid", wrong)]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

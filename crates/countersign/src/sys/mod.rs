@@ -38,4 +38,5 @@ pub mod sockets;
 pub mod title;
 #[cfg(unix)]
 pub mod user;
+pub mod vsock;
 pub mod waiting;

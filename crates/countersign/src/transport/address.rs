@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, fmt, io, path::PathBuf};
 
+use crate::sys::vsock;
+
 /// A place that byte streams come from or go to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -18,9 +20,17 @@ pub enum Address {
         /// The port; 0 lets the system choose one to listen on.
         port: u16,
     },
+    /// A port of vsock.
+    Vsock {
+        /// The machine's context id: 0 the hypervisor, 1 this machine, 2 its host; [`vsock::ANY`] to listen as each
+        /// that this machine is.
+        cid: u32,
+        /// The port; [`vsock::ANY`] lets the system choose one to listen on.
+        port: u32,
+    },
 }
 
-/// `unix:/run/x`, `unix:@name`, `tcp:127.0.0.1:80`, `tcp:[::1]:80`.
+/// `unix:/run/x`, `unix:@name`, `tcp:127.0.0.1:80`, `tcp:[::1]:80`, `vsock:2:80`, `vsock:any:80`.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -28,6 +38,8 @@ impl fmt::Display for Address {
             Self::Abstract(name) => write!(f, "unix:@{name}"),
             Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
+            Self::Vsock { cid: vsock::ANY, port } => write!(f, "vsock:any:{port}"),
+            Self::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
         }
     }
 }
@@ -114,5 +126,7 @@ mod tests {
         assert_eq!(tcp("::1"), "tcp:[::1]:80");
         assert_eq!(Address::Unix("/run/x".into()).to_string(), "unix:/run/x");
         assert_eq!(Address::Abstract("name".into()).to_string(), "unix:@name");
+        assert_eq!(Address::Vsock { cid: 2, port: 80 }.to_string(), "vsock:2:80");
+        assert_eq!(Address::Vsock { cid: vsock::ANY, port: 80 }.to_string(), "vsock:any:80");
     }
 }

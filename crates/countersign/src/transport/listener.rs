@@ -19,6 +19,7 @@ use super::{
     address::{Address, BindError, UnixOptions},
     tcp,
     unix::{self, Node, UnixListener},
+    vsock,
 };
 pub use crate::sys::sockets::is_shortage;
 use crate::{Peer, sys::sockets::belongs_to_the_connection};
@@ -39,6 +40,7 @@ enum Socket {
     /// starting finds a live socket or none.
     Unix(Option<Node>, UnixListener),
     Tcp(TcpListener),
+    Vsock(vsock::VsockListener),
 }
 
 impl Listener {
@@ -56,6 +58,11 @@ impl Listener {
                 let listener = tcp::bind(host, *port).await.map_err(failed)?;
                 let address = tcp::address_of(listener.local_addr().map_err(failed)?);
                 Ok(Self { address, socket: Socket::Tcp(listener) })
+            }
+            Address::Vsock { cid, port } => {
+                let listener = vsock::bind(*cid, *port).map_err(failed)?;
+                let address = vsock::address_of(&listener).map_err(failed)?;
+                Ok(Self { address, socket: Socket::Vsock(listener) })
             }
             Address::Unix(_) | Address::Abstract(_) => {
                 let (place, options) = (address.clone(), *options);
@@ -110,6 +117,7 @@ impl Listener {
                 Socket::Tcp(listener) => {
                     listener.accept().await.map(|(socket, from)| tcp::accepted(socket, from))
                 }
+                Socket::Vsock(listener) => vsock::accept(listener).await.map(Ok),
             };
             match accepted {
                 Ok(Ok(connection)) => return Ok(connection),
@@ -133,7 +141,7 @@ impl Listener {
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
         match &self.socket {
             Socket::Unix(Some(node), _) => node.set_mode(mode),
-            Socket::Unix(None, _) | Socket::Tcp(_) => {
+            Socket::Unix(None, _) | Socket::Tcp(_) | Socket::Vsock(_) => {
                 Err(io::Error::new(io::ErrorKind::Unsupported, "the gateway made no file for this socket"))
             }
         }
@@ -148,6 +156,7 @@ pub async fn connect(address: &Address, limit: Duration) -> io::Result<Stream> {
     let connecting = async {
         match address {
             Address::Tcp { host, port } => tcp::connect(host, *port).await,
+            Address::Vsock { cid, port } => vsock::connect(*cid, *port).await,
             Address::Unix(_) | Address::Abstract(_) => loop {
                 match unix::connect(address) {
                     // Its queue is full: a daemon that is busy now may accept in a moment.
@@ -232,6 +241,42 @@ mod tests {
         let peer = carries_bytes_both_ways(&loopback()).await;
         let Origin::Tcp { remote, local } = peer.origin else { panic!("it came over TCP") };
         assert!(remote.ip().is_loopback() && local.ip().is_loopback() && !peer.confidential);
+    }
+
+    /// The whole of it where the kernel has `vsock_loopback`. Elsewhere: a port is taken and told, a second listener
+    /// refused, and a connect that nobody answers ends at its limit.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn s_033_s_063_vsock_carries_bytes_and_says_which_machine_is_there() {
+        let any = Address::Vsock { cid: crate::sys::vsock::ANY, port: crate::sys::vsock::ANY };
+        let listener = match Listener::bind(&any, &UnixOptions::default()).await {
+            Ok(listener) => listener,
+            Err(error) => {
+                let absent = !std::path::Path::new("/proc/sys/net/vsock").exists()
+                    && !std::path::Path::new("/dev/vsock").exists();
+                assert!(absent, "this kernel has vsock: {error}");
+                eprintln!("this kernel has no vsock: {error}");
+                return;
+            }
+        };
+        let Address::Vsock { port, .. } = *listener.local_address() else { panic!("it is vsock") };
+        assert!(port != crate::sys::vsock::ANY);
+        let taken = Listener::bind(listener.local_address(), &UnixOptions::default()).await.unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        let here = Address::Vsock { cid: 1, port };
+        let started = std::time::Instant::now();
+        match connect(&here, Duration::from_millis(500)).await {
+            Ok(_) => {
+                drop(listener);
+                let peer = carries_bytes_both_ways(&Address::Vsock { cid: 1, port }).await;
+                assert!(matches!(peer.origin, Origin::Vsock { cid: 1, .. }) && peer.confidential, "{peer}");
+            }
+            Err(error) => {
+                assert!(!std::path::Path::new("/sys/module/vsock_loopback").exists(), "{error}");
+                eprintln!("without the kernel module vsock_loopback nothing answers: {error}");
+                assert!(started.elapsed() < Duration::from_secs(10));
+            }
+        }
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `unix:PATH`, `unix:@NAME` | `unix.rs`, not on Windows | kernel credentials at the time it connected; confidential |
 //! | `tcp:HOST:PORT` | `tcp.rs` | its address |
+//! | `vsock:CID:PORT` | `vsock.rs`, Linux only | the number of its machine; confidential |
 //! | TLS over any of them | `tls/` | a certificate's key, channel binding; confidential |
 //! | a channel of SSH | `ssh.rs` | a key that the login has proved; confidential |
 //! | WebSocket over any of them | `websocket.rs` | nothing more than what carries it |
@@ -21,6 +22,8 @@ pub mod tls;
 #[cfg_attr(windows, path = "unix/absent.rs")]
 mod unix;
 mod upgrade;
+#[cfg_attr(not(target_os = "linux"), path = "vsock/absent.rs")]
+mod vsock;
 mod websocket;
 
 pub use address::{Address, BindError, UnixOptions};
@@ -31,6 +34,7 @@ pub use ssh::{Inbox, Leashed, SshChannel};
 pub use stream::{Stream, Wire};
 pub use unix::UnixStream;
 pub(crate) use upgrade::upgrade_to_websocket;
+pub use vsock::VsockStream;
 pub use websocket::WebSocket;
 
 /// The first word of our program at the far end of `ssh://`: the socket is reached, and what follows is the
@@ -39,3 +43,6 @@ pub const RELAY_GREETING: &[u8] = b"countersign relay 1\n";
 
 /// Whether this system has Unix sockets that tell who is at the other end.
 pub const HAS_UNIX_SOCKETS: bool = cfg!(unix);
+
+/// Whether this system has vsock.
+pub const HAS_VSOCK: bool = cfg!(target_os = "linux");

@@ -16,7 +16,7 @@ use tokio::{
 
 #[cfg(feature = "ssh")]
 use super::SshChannel;
-use super::{Encryption, Sealed, UnixStream, WebSocket};
+use super::{Encryption, Sealed, UnixStream, VsockStream, WebSocket};
 use crate::proto::stay::Stays;
 
 /// A connected byte stream, with the bytes that were read from it and given back.
@@ -35,6 +35,8 @@ pub enum Wire {
     Unix(UnixStream),
     /// A TCP connection.
     Tcp(TcpStream),
+    /// A vsock connection.
+    Vsock(VsockStream),
     /// TLS, our end being the server.
     TlsServer(Box<tokio_rustls::server::TlsStream<Box<Stream>>>),
     /// TLS, our end being the client.
@@ -119,6 +121,8 @@ impl Stream {
             Wire::Tcp(socket) => Some(socket.as_fd()),
             #[cfg(feature = "ssh")]
             Wire::Ssh(_) => None,
+            // Not every kernel splices it.
+            Wire::Vsock(_) => None,
             Wire::TlsServer(_)
             | Wire::TlsClient(_)
             | Wire::WebSocket(_)
@@ -137,6 +141,12 @@ impl From<UnixStream> for Wire {
 impl From<TcpStream> for Wire {
     fn from(socket: TcpStream) -> Self {
         Self::Tcp(socket)
+    }
+}
+
+impl From<VsockStream> for Wire {
+    fn from(socket: VsockStream) -> Self {
+        Self::Vsock(socket)
     }
 }
 
@@ -169,6 +179,7 @@ impl AsyncRead for Stream {
         match &mut this.wire {
             Wire::Unix(wire) => Pin::new(wire).poll_read(cx, buf),
             Wire::Tcp(wire) => Pin::new(wire).poll_read(cx, buf),
+            Wire::Vsock(wire) => Pin::new(wire).poll_read(cx, buf),
             Wire::TlsServer(wire) => Pin::new(wire).poll_read(cx, buf),
             Wire::TlsClient(wire) => Pin::new(wire).poll_read(cx, buf),
             Wire::WebSocket(wire) => Pin::new(wire).poll_read(cx, buf),
@@ -185,6 +196,7 @@ impl AsyncWrite for Stream {
         match &mut self.get_mut().wire {
             Wire::Unix(wire) => Pin::new(wire).poll_write(cx, buf),
             Wire::Tcp(wire) => Pin::new(wire).poll_write(cx, buf),
+            Wire::Vsock(wire) => Pin::new(wire).poll_write(cx, buf),
             Wire::TlsServer(wire) => Pin::new(wire).poll_write(cx, buf),
             Wire::TlsClient(wire) => Pin::new(wire).poll_write(cx, buf),
             Wire::WebSocket(wire) => Pin::new(wire).poll_write(cx, buf),
@@ -204,6 +216,7 @@ impl AsyncWrite for Stream {
         match &mut self.get_mut().wire {
             Wire::Unix(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
             Wire::Tcp(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
+            Wire::Vsock(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
             Wire::TlsServer(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
             Wire::TlsClient(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
             Wire::WebSocket(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
@@ -218,6 +231,7 @@ impl AsyncWrite for Stream {
         match &self.wire {
             Wire::Unix(wire) => wire.is_write_vectored(),
             Wire::Tcp(wire) => wire.is_write_vectored(),
+            Wire::Vsock(wire) => wire.is_write_vectored(),
             Wire::TlsServer(wire) => wire.is_write_vectored(),
             Wire::TlsClient(wire) => wire.is_write_vectored(),
             Wire::WebSocket(wire) => wire.is_write_vectored(),
@@ -232,6 +246,7 @@ impl AsyncWrite for Stream {
         match &mut self.get_mut().wire {
             Wire::Unix(wire) => Pin::new(wire).poll_flush(cx),
             Wire::Tcp(wire) => Pin::new(wire).poll_flush(cx),
+            Wire::Vsock(wire) => Pin::new(wire).poll_flush(cx),
             Wire::TlsServer(wire) => Pin::new(wire).poll_flush(cx),
             Wire::TlsClient(wire) => Pin::new(wire).poll_flush(cx),
             Wire::WebSocket(wire) => Pin::new(wire).poll_flush(cx),
@@ -246,6 +261,7 @@ impl AsyncWrite for Stream {
         match &mut self.get_mut().wire {
             Wire::Unix(wire) => Pin::new(wire).poll_shutdown(cx),
             Wire::Tcp(wire) => Pin::new(wire).poll_shutdown(cx),
+            Wire::Vsock(wire) => Pin::new(wire).poll_shutdown(cx),
             Wire::TlsServer(wire) => Pin::new(wire).poll_shutdown(cx),
             Wire::TlsClient(wire) => Pin::new(wire).poll_shutdown(cx),
             Wire::WebSocket(wire) => Pin::new(wire).poll_shutdown(cx),

@@ -357,7 +357,7 @@ fn spelled(address: &Address) -> PathBuf {
     match address {
         Address::Abstract(name) => PathBuf::from(format!("\0{name}")),
         Address::Unix(path) => path.clone(),
-        Address::Tcp { .. } => PathBuf::new(),
+        Address::Tcp { .. } | Address::Vsock { .. } => PathBuf::new(),
     }
 }
 

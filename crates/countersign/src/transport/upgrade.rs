@@ -57,7 +57,7 @@ fn host(address: &Address) -> String {
     match address {
         Address::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
         Address::Tcp { host, port } => format!("{host}:{port}"),
-        Address::Unix(_) | Address::Abstract(_) => "localhost".to_owned(),
+        Address::Unix(_) | Address::Abstract(_) | Address::Vsock { .. } => "localhost".to_owned(),
     }
 }
 

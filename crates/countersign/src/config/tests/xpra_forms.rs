@@ -69,6 +69,27 @@ fn s_065_every_form_of_a_socket_means_what_xpra_means_or_is_an_error() {
         (&["bind-tcp=:1,auht=env"], Err(("there is no `auht`", "did you mean `auth`?"))),
         (&["bind-tcp=:1,auth="], Err(("a value is missing", "write key=value"))),
         (&["bind-tcp=:1,"], Err(("an item is empty", "write key=value"))),
+        (&["bind-vsock=any:10000,auth=env"], Ok("vsock:any:10000 env")),
+        (&["bind-vsock=AUTO:10000,auth=env"], Ok("vsock:any:10000 env")),
+        (&["bind-vsock=host:10000,auth=env"], Ok("vsock:2:10000 env")),
+        (&["bind-vsock=hypervisor:10000,auth=env"], Ok("vsock:0:10000 env")),
+        (&["bind-vsock=3:10000,auth=peercred(cid=4)"], Ok("vsock:3:10000 peercred")),
+        (&["bind-vsock=3:any,auth=env"], Ok("vsock:3:4294967295 env")),
+        (&["bind-vsock=1:10000"], Ok("vsock:1:10000 none")),
+        (&["bind-vsock=any:10000"], Err(("no module is written", "auth=none to let everybody in"))),
+        (&["bind-vsock=3"], Err(("it is no machine and port of vsock", "write CID:PORT"))),
+        (&["bind-vsock=3:"], Err(("it is no machine and port of vsock", "write CID:PORT"))),
+        (&["bind-vsock=:10000"], Err(("it is no machine and port of vsock", "write CID:PORT"))),
+        (&["bind-vsock=3:host"], Err(("it is no machine and port of vsock", "write CID:PORT"))),
+        (&["bind-vsock=-1:1"], Err(("it is no machine and port of vsock", "write CID:PORT"))),
+        (&["bind-vsock=3:4294967295"], Err(("it is no machine and port of vsock", "write CID:PORT"))),
+        (
+            &["bind-vsock=3:1,auth=env,mode=600"],
+            Err(("only sockets of bind and bind-rpc have it", "remove it")),
+        ),
+        (&["bind-vsock=3:1,auth=env,require-tls=yes"], Err(("only sockets of", "remove it"))),
+        (&["bind-vsock=3:1,auth=certificate"], Err(("", ""))),
+        (&["bind-vsock=3:1,auth=env", "bind-vsock=3:1,auth=env"], Err(("it is given twice", "write each"))),
         // Not among our sockets.
         (&["bind-quic=:1"], Err(("there is no `bind-quic`", ""))),
         (&["bind-rfb=:1"], Err(("bind-rfb", ""))),
@@ -195,6 +216,7 @@ const SWITCHES: &[(&str, &str, &str)] = &[
     ("bind-ssl=*:1", "tls:0.0.0.0:1", "ssl-auth"),
     ("bind-ws=*:1", "ws:0.0.0.0:1", "ws-auth"),
     ("bind-wss=*:1", "wss:0.0.0.0:1", "wss-auth"),
+    ("bind-vsock=any:1", "vsock:any:1", "vsock-auth"),
 ];
 
 /// The grammar as it is documented, and each of its rules.

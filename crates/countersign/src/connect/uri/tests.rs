@@ -70,6 +70,7 @@ fn s_043_an_address_reads_back_as_itself_and_stays_one_word() {
         "unix:@a%20name@%40",
         "tls+unix:/run/a%20b%0Atls://bank:443%20sha256:00",
         "tls+unix:@app%0Atls://bank:443",
+        "vsock://alice@host:10000/1",
         "unix:////run//a",
         "unix:a:b/c%25%3F%23%40",
         "unix:%E2%80%AE/\u{e9}",
@@ -262,6 +263,11 @@ fn s_047_every_row_of_xpras_addresses_sets_what_it_says_or_is_an_error() {
         ("xpra+tcp://host", ["tcp://host:14500", "", "", ""]),
         ("xpra+tls://host", ["tls://host:443", "", "", ""]),
         ("tcp://host:0/", ["tcp://host:14500", "", "", ""]),
+        ("vsock://3:10000", ["vsock://3:10000", "", "", ""]),
+        ("vsock://host:10000/", ["vsock://2:10000", "", "", ""]),
+        ("vsock:2:10000", ["vsock://2:10000", "", "", ""]),
+        ("vsock://alice:p@local:1/100", ["vsock://1:1", "alice", "p", "100"]),
+        ("vsock://2:1?username=u&password=p", ["vsock://2:1", "u", "p", ""]),
     ];
     for (text, expected) in rows {
         let (address, user, password, display) = parts(text);
@@ -279,6 +285,13 @@ fn s_047_every_row_of_xpras_addresses_sets_what_it_says_or_is_an_error() {
         ("tcp://host/100,k=v", "an address sets host, port, user, password and display only", OPTIONS),
         ("tcp://host/k=v", "an address sets host, port, user, password and display only", OPTIONS),
         ("tcp://host/?k=v", "an address sets host, port, user, password and display only", OPTIONS),
+        ("vsock://any:1", "its machine is no number of one", "vsock://host:10000"),
+        ("vsock://auto:1", "its machine is no number of one", "vsock://host:10000"),
+        ("vsock://2:any", "its port is no number", "vsock://host:10000"),
+        ("vsock://2:host", "its port is no number", "vsock://host:10000"),
+        ("vsock://2", "it names no machine and port", "vsock://host:10000"),
+        ("vsock://2:4294967295", "its port is no number", "vsock://host:10000"),
+        ("vsock://2:1/a=b", "an address sets host, port, user, password and display only", OPTIONS),
         (":65431", "you have no session on display :65431 here", "start it"),
         ("65431", "you have no session on display :65431 here", "start it"),
         (":x", "it is neither a display nor", "write :10"),

@@ -88,6 +88,11 @@ pub(super) fn environment(peer: &Peer, claim: &Claim) -> Vec<(&'static str, Stri
             facts.push(("COUNTERSIGN_REMOTE_PORT", remote.port().to_string()));
             facts.push(("COUNTERSIGN_SOCKET", format!("tcp:{local}")));
         }
+        Origin::Vsock { cid, port } => {
+            facts.push(("COUNTERSIGN_REMOTE_CID", cid.to_string()));
+            facts.push(("COUNTERSIGN_REMOTE_PORT", port.to_string()));
+            facts.push(("COUNTERSIGN_SOCKET", "vsock".to_owned()));
+        }
         _ => facts.push(("COUNTERSIGN_SOCKET", "unix".to_owned())),
     }
     facts.extend(peer.credentials().map(|known| ("COUNTERSIGN_PEER_UID", known.uid.to_string())));
