@@ -319,6 +319,133 @@ fn s_085_two_users_of_real_xpra_reach_their_own_sessions_by_display() {
     drop(nobody.expect_text("you have no session here"));
 }
 
+/// `live`: daemons that nothing connects to dial in, one or two for each user.
+#[test]
+fn s_085_daemons_that_dial_in_are_reached_by_their_own_users_alone() {
+    let Some(yard) = Yard::new() else { return };
+    let gateway = yard.gate("session:live(most=2)");
+    let daemons: Vec<_> =
+        yard.both().map(|user| yard.serve(user, &format!("run/{}/app.sock", user.uid))).collect();
+    let dial_in = |user: &Account, name: &str| yard.dial_in(&gateway, user, name, "app.sock");
+    let hers = [dial_in(&yard.alice, "app"), dial_in(&yard.alice, "mail")];
+    let _his = dial_in(&yard.bob, "app");
+    // Her two are all that she may have, and her name is nobody else's to register under.
+    let word =
+        |user: &Account| format!("--password-file={}", yard.place.text(&format!("{}.word", user.name)));
+    let address = |user: &Account| format!("tcp://{}@127.0.0.1:{}/", user.name, gateway.port());
+    let register = ["--register", "unix:/nowhere", "--session"];
+    let try_in = |secret: &str, user: &Account, name: &str| {
+        run(&mut countersign(
+            &yard.place,
+            &[&["connect", secret], &register[..], &[name, &address(user)]].concat(),
+        ))
+    };
+    drop(try_in(&word(&yard.alice), &yard.alice, "third").expect_code(1).expect_text("may have no more"));
+    drop(try_in(&word(&yard.bob), &yard.alice, "app").expect_code(77));
+    // Each client gets its own stream, one after the other and at once.
+    let own = |user: &Account, wanted: &str| {
+        let answer = said(&yard.ask(&gateway, user, &["--session", wanted], ""));
+        assert!(answer.contains(&uids(user)), "{wanted}: {answer}");
+    };
+    for (user, wanted) in
+        [(&yard.alice, "app"), (&yard.alice, "mail"), (&yard.bob, "app"), (&yard.alice, "app")]
+    {
+        own(user, wanted);
+    }
+    thread::scope(|scope| {
+        for user in [&yard.alice, &yard.bob, &yard.alice, &yard.bob] {
+            let _ = scope.spawn(|| own(user, "app"));
+        }
+    });
+    // He has one and need not name it; hers is none of his, and a third user has nothing.
+    let only = said(&yard.ask(&gateway, &yard.bob, &[], ""));
+    assert!(only.contains(&uids(&yard.bob)), "{only}");
+    for wanted in ["mail", "alice", &yard.alice.uid.to_string(), "../app", "third"] {
+        let refused = said(&yard.ask(&gateway, &yard.bob, &["--session", wanted], ""));
+        assert!(refused.contains("there is no such session: you have `app`"), "{wanted}: {refused}");
+        assert!(!refused.contains("mail`") && !refused.contains("uids"), "{wanted}: {refused}");
+    }
+    let several = said(&yard.ask(&gateway, &yard.alice, &[], ""));
+    assert!(several.contains("say which session you want: you have `app`, `mail`"), "{several}");
+    for wanted in ["app", "mail"] {
+        let none = said(&yard.ask(&gateway, &yard.carol, &["--session", wanted], ""));
+        assert!(none.contains("you have no session here") && !none.contains("uids"), "{none}");
+    }
+    // A session ends with its daemon, and is there again when that is.
+    let [app, mail] = hers;
+    drop(mail);
+    let left = || said(&yard.ask(&gateway, &yard.alice, &["--session", "mail"], ""));
+    let is_gone = || left().contains("there is no such session: you have `app`");
+    assert!(gateway.daemon().eventually(is_gone), "{}\n{}", left(), gateway.log());
+    let _mail = dial_in(&yard.alice, "mail");
+    own(&yard.alice, "mail");
+    // Without the daemon behind it the client is left, and the place is kept.
+    drop(daemons);
+    let nobody = said(&yard.ask(&gateway, &yard.alice, &["--session", "app"], ""));
+    assert!(!nobody.contains("uids"), "{nobody}");
+    assert!(app.eventually(|| app.output().contains("start the daemon") || app.output().contains("error:")));
+    // A gateway that ends does not wait for them.
+    let started = Instant::now();
+    let _place = gateway.stop();
+    assert!(started.elapsed() < PATIENCE, "it waited for daemons that wait");
+}
+
+/// Where nothing can register it is said so, to our client and to a raw one.
+#[test]
+fn a_daemon_registers_behind_session_live_and_nowhere_else() {
+    let place = Place::new();
+    let word = place.file("word", "the word");
+    let gateway = Gateway::start(&[format!("--bind-tcp=127.0.0.1:0,auth=file(filename={word})")]);
+    let try_in = |rest: &[&str]| {
+        let word = format!("--password-file={word}");
+        let address = format!("tcp://me@127.0.0.1:{}/", gateway.port());
+        run(&mut countersign(&place, &[&["connect", &word, "--register"], rest, &[&address]].concat()))
+    };
+    drop(try_in(&["unix:/x", "--session", "a"]).expect_code(1).expect_text("no daemon can register behind"));
+    drop(try_in(&["unix:/x"]).expect_code(2).expect_text("add --session NAME"));
+    drop(try_in(&["x", "--session", "a"]).expect_code(2).expect_text("write unix:PATH"));
+    drop(try_in(&["unix:/x", "--session", "a", "--protocol", "stream"]).expect_code(2));
+}
+
+/// Real servers of Xpra that dial in. None of the released ones does so by itself: our client does it for them.
+#[test]
+fn s_085_real_xpra_servers_behind_a_door_that_leads_out_are_reached_by_name() {
+    let Some(yard) = Yard::new() else { return };
+    let gateway = yard.gate("xpra+session:live");
+    let start = |user: &Account, name: &str, home: &str| {
+        OwnSession::start(user, name, &yard.place.text(home), &yard.place.text(&format!("run/{}", user.uid)))
+    };
+    let sessions = [
+        (&yard.alice, start(&yard.alice, "alices-own", "alice")),
+        (&yard.bob, start(&yard.bob, "bobs-own", "bob")),
+    ];
+    let host = nix::unistd::gethostname().expect("a host name").into_string().expect("a text");
+    let _dialled: Vec<_> = sessions
+        .iter()
+        .map(|(user, session)| {
+            let socket = format!("{host}-{}", session.display.trim_start_matches(':'));
+            yard.dial_in(&gateway, user, &session.display, &socket)
+        })
+        .collect();
+    let info = |user: &Account, display: &str| {
+        let address = format!("tcp://{}@127.0.0.1:{}/{display}", user.name, gateway.port());
+        let word = format!("--password-file={}", yard.place.text(&format!("{}.word", user.name)));
+        xpra::info(&address, &[word], &[])
+    };
+    for (own, other) in [(0, 1), (1, 0)] {
+        let (user, session) = &sessions[own];
+        let others = &sessions[other].1;
+        for display in ["", session.display.trim_start_matches(':')] {
+            let told = info(user, display).expect_code(exit::OK);
+            drop(told.expect_text(&format!("session.name={}", session.name)));
+        }
+        let refused = info(user, others.display.trim_start_matches(':')).expect_code(exit::CONNECTION_FAILED);
+        drop(refused.expect_text("there is no such session").expect_without(&others.name));
+    }
+    let nobody = info(&yard.carol, "").expect_code(exit::CONNECTION_FAILED);
+    drop(nobody.expect_text("you have no session here"));
+}
+
 /// Three users, a place for their sockets, and what a gateway knows them by.
 struct Yard {
     alice: Account,
@@ -365,6 +492,21 @@ impl Yard {
         command.args(["--pdeathsig", "TERM", "--", &self.program]).arg(self.place.path(socket));
         let daemon = Daemon::start(isolated(command));
         wait_for_unix(&daemon, &self.place.path(socket));
+        daemon
+    }
+
+    /// A socket of the user's that waits at the gateway under this name.
+    fn dial_in(&self, gateway: &Gateway, user: &Account, name: &str, socket: &str) -> Daemon {
+        let word = format!("--password-file={}", self.place.text(&format!("{}.word", user.name)));
+        let address = format!("tcp://{}@127.0.0.1:{}/", user.name, gateway.port());
+        let socket = format!("unix:{}", self.place.text(&format!("run/{}/{socket}", user.uid)));
+        let mut command =
+            countersign(&self.place, &["connect", &word, "--register", &socket, "--session", name, &address]);
+        let daemon = Daemon::start({
+            command.stdin(std::process::Stdio::null());
+            command
+        });
+        daemon.wait_for("being registered", |output| output.contains("registered, waiting").then_some(()));
         daemon
     }
 

@@ -96,6 +96,17 @@ pub struct Opened {
     lease: Option<session::Lease>,
 }
 
+/// The place of a daemon that has dialled in, which it leaves when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Registered(session::Registration);
+
+impl Registered {
+    /// Waits for a client, and is the stream to it from then on. `None` if nobody can come any more.
+    pub(crate) async fn called(&mut self) -> Option<Opened> {
+        self.0.called().await.map(Opened::stream)
+    }
+}
+
 /// Whatever has to live as long as the session does.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -161,6 +172,22 @@ impl Backend {
     /// Whether each user has their own daemon behind it, so that a login has to say who it is.
     pub fn is_each_users(&self) -> bool {
         matches!(self.kind, Kind::Session(_))
+    }
+
+    /// Whether daemons dial in to be behind it.
+    pub(crate) fn takes_daemons(&self) -> bool {
+        matches!(&self.kind, Kind::Session(sessions) if sessions.takes_daemons())
+    }
+
+    /// Enters a daemon that has dialled in, under the name that it asked for.
+    ///
+    /// # Errors
+    /// None can register here, the grant names nobody, or the name is none.
+    pub(crate) async fn register(&self, grant: &Grant) -> Result<Registered, BackendError> {
+        match &self.kind {
+            Kind::Session(sessions) => sessions.register(grant).await.map(Registered),
+            _ => Err(BackendError::unavailable("no daemon can register here")),
+        }
     }
 
     /// Whether calls of gRPC may be passed on to it: it is reached by address, and speaks for itself.

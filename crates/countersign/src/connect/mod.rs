@@ -15,6 +15,7 @@
 //! | `succession` | the next certificate, while the present one still counts |
 //! | `rpc` | [`Calls`]: having a certificate accepted, and what lets others in |
 //! | `ssh` | a stream that the system's `ssh` carries: [`Wanted`], [`relay_for_ssh`] |
+//! | `register` | [`Registrar`]: a daemon that waits at a gateway for its user's clients |
 //! | `relay` | [`pass`], [`relay()`] and [`Door`]: what follows a login |
 //! | `info` | what a server says, as lines or JSON |
 //! | `person` | who is told and asked |
@@ -31,6 +32,7 @@ mod info;
 mod known_servers;
 mod login;
 mod person;
+mod register;
 mod relay;
 mod rpc;
 mod saved;
@@ -47,6 +49,7 @@ pub use error::{Cause, ConnectError};
 pub use identity::{ClientIdentity, OwnIdentity};
 pub use known_servers::KnownServers;
 pub use person::{FirstContact, Nobody, Person};
+pub use register::Registrar;
 pub use relay::{Door, pass, relay};
 pub use rpc::Calls;
 pub use saved::ConnectionFile;

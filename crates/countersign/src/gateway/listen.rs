@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt as _},
     sync::watch,
     time::{sleep, timeout_at},
 };
@@ -27,7 +27,7 @@ use crate::{
     backend::{self, Backend, BackendError, Opened, SessionFacts},
     config::Protocol,
     proto::{error::Reason, peer::Origin, stay::Stays},
-    transport::{Listener, Stream},
+    transport::{Listener, SESSION_GREETING, Stream},
 };
 
 /// A listening socket with all that its clients need.
@@ -248,15 +248,9 @@ impl Inside {
     async fn pass_on(&self, Entered { client, daemon, certificate, stays }: Entered) -> Ended {
         let control = Control::new();
         let mut session = pin!(relay(client, daemon, &control));
-        let taken_back = async {
-            match self.reliance.as_ref().zip(certificate) {
-                Some((reliance, certificate)) => reliance.lost(certificate).await,
-                None => pending().await,
-            }
-        };
         tokio::select! {
             ended = &mut session => return ended,
-            () = taken_back => {}
+            () = self.taken_back(certificate) => {}
             () = stays.over() => {
                 info!(socket = self.name, "what a module kept open for a client has ended: so does its session");
             }
@@ -294,6 +288,9 @@ impl Inside {
             client.answer_info(stream, &backend::facts_of(&grant, facts)).await;
             return None;
         }
+        if client.hello().requests(REGISTER) && (self.backend.takes_daemons() || !packets) {
+            return Box::pin(self.take_daemon(&grant, stream, &client)).await;
+        }
         if !packets && !client.wants_bytes() {
             let reason = "the daemon behind this gateway is no xpra server: use `countersign connect`";
             client.dismiss(stream, &["session not found error", reason]).await;
@@ -312,6 +309,63 @@ impl Inside {
             return None;
         }
         Some((stream, opened))
+    }
+
+    /// Lets a daemon that has dialled in wait until a client wants it. What then runs between the two is a session
+    /// like any other, in which the daemon is at the client's place.
+    async fn take_daemon(
+        &self,
+        grant: &Grant,
+        mut stream: Stream,
+        client: &XpraClient,
+    ) -> Option<(Stream, Opened)> {
+        let registered = match self.backend.takes_daemons() && client.wants_bytes() {
+            true => self.backend.register(grant).await.map_err(|error| error.to_string()),
+            false if client.wants_bytes() => Err("no daemon can register behind this socket".to_owned()),
+            false => Err("use `countersign connect --register` to register a daemon".to_owned()),
+        };
+        let mut registered = match registered {
+            Ok(registered) => registered,
+            Err(reason) => {
+                client.dismiss(stream, &["session not found error", &reason]).await;
+                return None;
+            }
+        };
+        if let Err(error) = client.registered(&mut stream).await {
+            debug!(socket = self.name, "a daemon left before it was registered: {error}");
+            return None;
+        }
+        let user = grant.identity().map(|identity| identity.name.to_string()).unwrap_or_default();
+        info!(socket = self.name, user, "a daemon has dialled in and waits for clients");
+        let certificate = grant.peer().certificate.as_ref().map(|shown| shown.fingerprint);
+        let stays = grant.stays();
+        let (mut unasked, mut stopping) = ([0; 1], self.stopping.clone());
+        let (opened, why) = tokio::select! {
+            biased;
+            _ = stream.read(&mut unasked) => (None, "it left, or spoke unasked"),
+            () = self.taken_back(certificate) => (None, "its certificate was taken back"),
+            () = stays.over() => (None, "what a module kept open for it has ended"),
+            _ = stopping.wait_for(|stopping| *stopping) => (None, "the gateway ends"),
+            opened = registered.called() => (opened, "nobody can come any more"),
+        };
+        let Some(opened) = opened else {
+            info!(socket = self.name, user, "a daemon that dialled in waits no more: {why}");
+            return None;
+        };
+        // A daemon that does not take it is gone, and so is its client's session.
+        let greeted = async {
+            stream.write_all(SESSION_GREETING).await?;
+            stream.flush().await
+        };
+        greeted.await.ok().map(|()| (stream, opened))
+    }
+
+    /// Ends when the certificate that a client was let in by counts no more; never, where none did.
+    async fn taken_back(&self, certificate: Option<[u8; 32]>) {
+        match self.reliance.as_ref().zip(certificate) {
+            Some((reliance, certificate)) => reliance.lost(certificate).await,
+            None => pending().await,
+        }
     }
 
     /// Opens the daemon; an Xpra server is told the client's hello and must begin to answer.
@@ -411,6 +465,9 @@ fn session_id() -> String {
     super::drive::random(&mut bytes);
     audit::hex(&bytes)
 }
+
+/// What a daemon that dials in asks for in place of a session, as Xpra's servers do from 6.6 on.
+const REGISTER: &str = "register";
 
 /// Room for the beginning of an answer.
 const FIRST_ANSWER: usize = 4096;

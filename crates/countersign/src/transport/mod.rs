@@ -41,6 +41,9 @@ pub use websocket::WebSocket;
 /// socket's.
 pub const RELAY_GREETING: &[u8] = b"countersign relay 1\n";
 
+/// What a daemon that has registered by dialling in hears first when somebody wants it; what follows is the client's.
+pub const SESSION_GREETING: &[u8] = b"countersign session 1\n";
+
 /// Whether this system has Unix sockets that tell who is at the other end.
 pub const HAS_UNIX_SOCKETS: bool = cfg!(unix);
 

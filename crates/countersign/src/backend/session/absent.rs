@@ -3,11 +3,22 @@
 use std::{convert::Infallible, time::Duration};
 
 use super::{BackendError, Opened, spec::error};
-use crate::{Grant, error::ConfigError};
+use crate::{Grant, error::ConfigError, transport::Stream};
 
 /// What keeps a daemon from being idle. There is none.
 #[derive(Debug)]
 pub(super) struct Lease(Infallible);
+
+/// A daemon's place in a registry. There is none.
+#[derive(Debug)]
+pub(super) struct Registration(Infallible);
+
+impl Registration {
+    #[expect(clippy::unused_async, reason = "the other half waits")]
+    pub(super) async fn called(&mut self) -> Option<Stream> {
+        match self.0 {}
+    }
+}
 
 /// A router. There is none.
 pub(super) struct Sessions(Infallible);
@@ -18,6 +29,15 @@ impl Sessions {
     }
 
     pub(super) fn patience(&self) -> Duration {
+        match self.0 {}
+    }
+
+    pub(super) fn takes_daemons(&self) -> bool {
+        match self.0 {}
+    }
+
+    #[expect(clippy::unused_async, reason = "the other half waits")]
+    pub(super) async fn register(&self, _: &Grant) -> Result<Registration, BackendError> {
         match self.0 {}
     }
 

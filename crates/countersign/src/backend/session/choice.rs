@@ -54,8 +54,10 @@ async fn alive<'a>(owner: &Owner, sessions: Vec<&'a Session>) -> Vec<&'a Session
         if alive.iter().any(|other| other.name == session.name) {
             continue;
         }
-        // What is on other machines is told without a look.
-        if matches!(session.door, Door::Tcp(_)) || session.door.connect(owner.uid).await.is_ok() {
+        // What is on other machines is told without a look, and a daemon that dialled in is not used up by one.
+        if matches!(session.door, Door::Tcp(_) | Door::Live(_))
+            || session.door.connect(owner.uid).await.is_ok()
+        {
             alive.push(session);
         }
     }

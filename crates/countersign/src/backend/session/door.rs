@@ -6,9 +6,12 @@ use std::{
     path::Path,
 };
 
-use super::super::{
-    BackendError,
-    address::{HostPort, UnixName},
+use super::{
+    super::{
+        BackendError,
+        address::{HostPort, UnixName},
+    },
+    live::Line,
 };
 use crate::{sys::peer::credentials, transport::Stream};
 
@@ -19,6 +22,8 @@ pub(in crate::backend) enum Door {
     Unix(UnixName),
     /// A port, which nobody but the configuration says to be the user's.
     Tcp(HostPort),
+    /// A daemon that has dialled in and logged in as the user.
+    Live(Line),
 }
 
 /// Why there is no stream.
@@ -67,6 +72,10 @@ impl Door {
     pub(super) async fn connect(&self, uid: Option<u32>) -> Result<Stream, Shut> {
         match self {
             Self::Tcp(address) => address.connect().await.map_err(Shut::Absent),
+            Self::Live(line) => {
+                let left = || Shut::Absent(io::Error::other("the daemon that dialled in has left"));
+                line.connect().await.ok_or_else(left)
+            }
             Self::Unix(name) => {
                 // A user without an account owns nothing here, and is not taken for anybody (S-70).
                 let uid = uid.ok_or_else(|| Shut::Foreign("the user has no account here".into()))?;
@@ -119,6 +128,7 @@ impl fmt::Display for Door {
         match self {
             Self::Unix(name) => fmt::Display::fmt(name, f),
             Self::Tcp(address) => write!(f, "tcp:{address}"),
+            Self::Live(_) => f.write_str("a daemon that dials in"),
         }
     }
 }

@@ -21,6 +21,7 @@
 //! | `door` | a session's address, and that it is the user's |
 //! | `start` | daemons that do not run yet |
 //! | `table` | displays of a table of users |
+//! | `live` | daemons that dial in |
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,6 +29,7 @@ mod choice;
 mod directory;
 mod door;
 mod exec;
+mod live;
 mod multifile;
 mod owner;
 mod pattern;
@@ -39,6 +41,7 @@ mod table;
 mod template;
 
 pub(super) use door::Door;
+pub(super) use live::Registration;
 pub(super) use owner::Owner;
 pub(super) use spec::parse;
 
@@ -69,6 +72,11 @@ pub(super) trait Router: Send + Sync {
     /// # Errors
     /// It cannot say.
     fn find(&self, owner: &Owner) -> Result<Found, BackendError>;
+
+    /// Where daemons that dial in are entered; only `live` has that.
+    fn registry(&self) -> Option<&Arc<live::Registry>> {
+        None
+    }
 }
 
 /// What a router says of a user.
@@ -115,6 +123,9 @@ impl Sessions {
         let starter = Starter::take(&mut options)?;
         let router = (kind.configure)(&mut options)?;
         let known: Vec<&str> = kind.options.iter().chain(COMMON_OPTIONS).map(|option| option.name).collect();
+        if starter.is_some() && router.registry().is_some() {
+            return Err(options.error("start", "its daemons dial in by themselves", "leave it out"));
+        }
         options.finish(&known)?;
         Ok(Self { kind, rules: Arc::new(Rules { router, min_uid }), starter })
     }
@@ -131,12 +142,36 @@ impl Sessions {
 
     /// What is told of it in `explain`.
     pub(super) fn explain(&self) -> String {
+        if self.takes_daemons() {
+            return format!(
+                "the daemon that dialled in and registered as the same user, of accounts from uid {} on",
+                self.rules.min_uid
+            );
+        }
         let started = self.starter.as_ref().map(|starter| format!("; {}", starter.explain()));
         format!(
             "the session of whoever logs in, of accounts from uid {} on; its socket has to be theirs{}",
             self.rules.min_uid,
             started.unwrap_or_default()
         )
+    }
+
+    /// Whether daemons may dial in.
+    pub(super) fn takes_daemons(&self) -> bool {
+        self.rules.router.registry().is_some()
+    }
+
+    /// Enters a daemon that has dialled in as one of the user it has logged in as. The name is its own choice.
+    pub(super) async fn register(&self, grant: &Grant) -> Result<Registration, BackendError> {
+        let identity = grant.identity().cloned().ok_or_else(BackendError::nobody)?;
+        let claim = grant.claim();
+        let name = claim.session.clone().or_else(|| claim.display.clone()).unwrap_or_default();
+        let (rules, enters) = (Arc::clone(&self.rules), Arc::clone(&self.rules));
+        let (owner, _) = rules.find(identity).await?;
+        let registry = enters.router.registry();
+        let registry = registry
+            .ok_or_else(|| BackendError::told("no daemon can register here".to_owned(), "not live"))?;
+        registry.register(&owner, &name)
     }
 
     /// Opens the session that the client asks for, or its only one.
@@ -196,7 +231,7 @@ impl Session {
     fn path(&self) -> Option<String> {
         match &self.door {
             Door::Unix(name) => name.path()?.to_str().map(str::to_owned),
-            Door::Tcp(_) => None,
+            Door::Tcp(_) | Door::Live(_) => None,
         }
     }
 }
@@ -233,6 +268,7 @@ async fn aside<T: Send + 'static>(
 pub(super) const ROUTERS: &[&Kind] = &[
     &directory::DIRECTORY,
     &exec::EXEC,
+    &live::LIVE,
     &multifile::MULTIFILE,
     &sql::SQL,
     &sqlite::SQLITE,

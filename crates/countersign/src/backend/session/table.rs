@@ -80,7 +80,7 @@ pub(super) fn named(text: &str) -> Result<Session, &'static str> {
     let name = name.map_or_else(
         || match &door {
             Door::Unix(_) => stem(address),
-            Door::Tcp(_) => address.to_owned(),
+            Door::Tcp(_) | Door::Live(_) => address.to_owned(),
         },
         str::to_owned,
     );

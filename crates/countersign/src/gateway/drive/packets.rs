@@ -62,6 +62,20 @@ impl XpraClient {
         Ok(())
     }
 
+    /// Tells our own client that its daemon is registered: nothing follows until somebody wants it, and then
+    /// [`SESSION_GREETING`](crate::transport::SESSION_GREETING) and bytes.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub(in crate::gateway) async fn registered(&self, stream: &mut Stream) -> std::io::Result<()> {
+        let caps = Caps::default().with("stream", Value::Bool(true)).with("registered", Value::Bool(true));
+        self.reply(stream, caps).await?;
+        if let Some(sealed) = stream.sealed() {
+            sealed.carry_bytes();
+        }
+        Ok(())
+    }
+
     /// Answers the hello with these capabilities, and who answers.
     ///
     /// # Errors
