@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod browser;
 pub mod certificate;
 pub mod dialogue;
 pub mod doors;

@@ -97,6 +97,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/share/doc/libpam-wrapper/copyright", "libpam-wrapper"),
     ("/usr/share/doc/libpam-oath/copyright", "libpam-oath"),
     ("oathtool", "oathtool"),
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
 ];
 
 /// Installs the packages given as arguments. The policy file is Debian's own way to say that no service is to be

@@ -110,7 +110,7 @@ impl SocketConfig {
         tls_is_spoken(&spec, kind, accepts)?;
         let protocol = protocol(&mut options, kind)?;
         let starttls = starttls(&mut options, accepts, protocol)?;
-        let websocket = WebSocketOptions::take(&mut options, kind, protocol)?;
+        let websocket = WebSocketOptions::take(&mut options, kind, (protocol, accepts))?;
         let encryption = EncryptionOptions::take(&mut options, protocol)?;
         let usual = usual_chain(kind, registry)?;
         let modules = [spec.auth(), draft.switch, &usual].into_iter().find(|modules| !modules.is_empty());
@@ -431,6 +431,7 @@ pub const SOCKET_OPTIONS: &[SocketOption] = &[
     option("identity", "MODULE", "the last that names anybody", "the module whose name counts", ALL),
     option("keydata", "0xHEX|b64:BASE64", "", "the key of encryption, in the option itself", HANDED_OVER),
     option("keyfile", "FILE", "", "a file with the key of encryption", HANDED_OVER),
+    option("login-page", "yes|no", "no", "give browsers a page to log in with; in TLS only", HANDED_OVER),
     option("login-timeout", "TIME", "limits.login-timeout", "when the login must have succeeded", ALL),
     option(
         "max-unauthenticated",

@@ -2,7 +2,10 @@
 //!
 //! [`super::socket`] reads these options of each socket; the gateway's driver goes by them.
 
-use super::{socket::Kind, wires::Protocol};
+use super::{
+    socket::Kind,
+    wires::{Accepts, Protocol},
+};
 use crate::{error::ConfigError, modules::Options};
 
 /// How a socket takes WebSocket.
@@ -16,12 +19,14 @@ pub struct WebSocketOptions {
     /// The origins of pages whose scripts may connect (RFC 6455 section 10.2). Programs that are no
     /// browser name none, and this says nothing about them.
     pub origins: Vec<String>,
+    /// Browsers that ask for a page are given one to log in with.
+    pub login_page: bool,
 }
 
 impl WebSocketOptions {
     /// At `/`, from no page.
     pub fn new(required: bool) -> Self {
-        Self { required, path: "/".to_owned(), origins: Vec::new() }
+        Self { required, path: "/".to_owned(), origins: Vec::new(), login_page: false }
     }
 
     /// Whether the script of a page may connect. Browsers write hosts in lower case, people may not.
@@ -33,7 +38,7 @@ impl WebSocketOptions {
     pub(super) fn take(
         options: &mut Options,
         kind: Kind,
-        protocol: Protocol,
+        (protocol, accepts): (Protocol, Accepts),
     ) -> Result<Option<Self>, ConfigError> {
         let required = matches!(kind, Kind::Ws | Kind::Wss);
         // Nothing is said before the daemon's own protocol, so nothing tells an upgrade from it.
@@ -47,6 +52,7 @@ impl WebSocketOptions {
             ));
         }
         let (path, origins) = (path(options)?, origins(options)?);
+        let login_page = login_page(options, wanted && accepts == Accepts::Tls, &origins)?;
         if !wanted {
             return match path.is_some() || !origins.is_empty() {
                 true => Err(options.error(
@@ -57,8 +63,28 @@ impl WebSocketOptions {
                 false => Ok(None),
             };
         }
-        Ok(Some(Self { path: path.unwrap_or_else(|| "/".to_owned()), origins, required }))
+        Ok(Some(Self { path: path.unwrap_or_else(|| "/".to_owned()), origins, required, login_page }))
     }
+}
+
+/// Its script may connect only if the page is listed like any other: a name that leads here and is not ours is not.
+fn login_page(options: &mut Options, is_possible: bool, origins: &[String]) -> Result<bool, ConfigError> {
+    let wanted = options.flag(LOGIN_PAGE, false)?;
+    if wanted && !is_possible {
+        return Err(options.error(
+            LOGIN_PAGE,
+            "whoever is on the way could change a page that is sent in clear",
+            "use bind-wss, or TLS alone with websocket=yes",
+        ));
+    }
+    if wanted && origins.is_empty() {
+        return Err(options.error(
+            LOGIN_PAGE,
+            "the script of the page may not connect",
+            "write websocket-origins=https://HOST:PORT, as the browser shows the page's address",
+        ));
+    }
+    Ok(wanted)
 }
 
 fn path(options: &mut Options) -> Result<Option<String>, ConfigError> {
@@ -103,3 +129,4 @@ fn origins(options: &mut Options) -> Result<Vec<String>, ConfigError> {
 
 const PATH: &str = "websocket-path";
 const ORIGINS: &str = "websocket-origins";
+const LOGIN_PAGE: &str = "login-page";

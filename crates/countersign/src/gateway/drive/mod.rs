@@ -23,6 +23,7 @@ use tokio::{
 mod encryption;
 mod lane;
 mod packets;
+mod page;
 mod patience;
 mod silent;
 #[cfg(feature = "ssh")]

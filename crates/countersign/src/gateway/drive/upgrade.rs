@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Acceptor, Patience, broken, first_bytes, packets::part, read_some};
+use super::{Acceptor, Patience, broken, first_bytes, packets::part, page, read_some};
 use crate::{
     Chain, Peer, Refusal, Secret,
     config::WebSocketOptions,
@@ -91,30 +91,44 @@ async fn read(stream: &mut Stream, patience: &mut Patience) -> Result<Result<Req
 
 /// What a client of HTTP is told that gets no WebSocket, and what the log is.
 struct Turn {
-    answer: Answer,
+    reply: Reply,
     refusal: Refusal,
+}
+
+enum Reply {
+    Line(Answer),
+    LoginPage,
+}
+
+impl Reply {
+    fn bytes(&self, head_only: bool) -> Vec<u8> {
+        match self {
+            Self::Line(answer) => answer.bytes(head_only),
+            Self::LoginPage => page::answer(head_only),
+        }
+    }
 }
 
 impl From<HeadError> for Turn {
     fn from(error: HeadError) -> Self {
-        Self { answer: error.into(), refusal: Refusal::new(Reason::Malformed, error.to_string()) }
+        Self { reply: Reply::Line(error.into()), refusal: Refusal::new(Reason::Malformed, error.to_string()) }
     }
 }
 
 fn judge(request: &Request, options: &WebSocketOptions) -> Result<Upgrade, Turn> {
-    let looks = |answer| Turn {
-        answer,
+    let looks = |reply| Turn {
+        reply,
         refusal: Refusal::new(Reason::PeerLeft, "the client asked for a page and not for WebSocket"),
     };
     match request.upgrade()? {
         Some(_) if request.path != options.path => {
             let refusal =
                 Refusal::new(Reason::Malformed, "there is no WebSocket at the path that was asked for");
-            Err(Turn { answer: NOT_FOUND, refusal })
+            Err(Turn { reply: Reply::Line(NOT_FOUND), refusal })
         }
         Some(upgrade) => match upgrade.origin.as_ref().filter(|origin| !options.allows(origin)) {
             Some(origin) => Err(Turn {
-                answer: FORBIDDEN,
+                reply: Reply::Line(FORBIDDEN),
                 refusal: Refusal::peer_denied(format!(
                     "the script of a page that is not listed: {}",
                     origin.escape_debug()
@@ -122,9 +136,11 @@ fn judge(request: &Request, options: &WebSocketOptions) -> Result<Upgrade, Turn>
             }),
             None => Ok(upgrade),
         },
-        None if !["GET", "HEAD"].contains(&request.method.as_str()) => Err(looks(NOT_ALLOWED)),
-        None if request.path != "/" && request.path != options.path => Err(looks(NOT_FOUND)),
-        None => Err(looks(PAGE)),
+        None if !["GET", "HEAD"].contains(&request.method.as_str()) => Err(looks(Reply::Line(NOT_ALLOWED))),
+        None if request.path != "/" && request.path != options.path => Err(looks(Reply::Line(NOT_FOUND))),
+        // Its script connects to the path that it has been loaded from.
+        None if options.login_page && request.path == options.path => Err(looks(Reply::LoginPage)),
+        None => Err(looks(Reply::Line(PAGE))),
     }
 }
 
@@ -142,7 +158,7 @@ async fn answer(stream: &mut Stream, upgrade: &Upgrade) -> std::io::Result<()> {
 }
 
 async fn turn_away(mut stream: Stream, turn: Turn, head_only: bool) -> Refusal {
-    part(&mut stream, &turn.answer.bytes(head_only)).await;
+    part(&mut stream, &turn.reply.bytes(head_only)).await;
     turn.refusal
 }
 
