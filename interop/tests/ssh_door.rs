@@ -69,6 +69,16 @@ impl Door {
         run(self.ssh(answers, options).arg("127.0.0.1"))
     }
 
+    /// A home in which Paramiko finds the gateway's key: Xpra looks for the host without its port.
+    fn paramiko_home(&self) -> String {
+        let home = self.place.text("paramiko");
+        fs::create_dir_all(format!("{home}/.ssh")).expect("a folder of the test's own");
+        let known = fs::read_to_string(self.place.path("known_hosts")).expect("what ssh knows");
+        let key = known.split_once(' ').map_or("", |(_, key)| key);
+        fs::write(format!("{home}/.ssh/known_hosts"), format!("127.0.0.1 {key}")).expect("a file of its own");
+        home
+    }
+
     /// Waits until the log has this.
     #[track_caller]
     fn expect_log(&self, text: &str) {
@@ -366,6 +376,67 @@ fn xpras_client_reaches_a_real_server_by_ssh() {
     let environment = [("SSH_ASKPASS", &*askpass), ("SSH_ASKPASS_REQUIRE", "force")];
     xpra::expect_answer_of(&session, xpra::info(&address, &[program], &environment));
 }
+
+/// Xpra's client without the system's `ssh`: by Paramiko, which first looks for the program by `which`.
+#[test]
+fn xpras_client_reaches_a_real_server_by_paramiko() {
+    let session = Session::open("behind-paramiko");
+    let place = Place::new();
+    let secret = place.file("secret", "correct-horse");
+    let backend = format!("--backend=xpra+unix:{}", session.socket);
+    let door = Door::with(place, &format!("auth=file(filename={secret})"), &[&backend]);
+    let home = door.paramiko_home();
+    // What it tries first has to be right: before the second it asks for the service of logins again, which is passed
+    // over here, and goes on waiting.
+    let environment = [("HOME", &*home), ("XPRA_SSH_NONE_AUTH", "0")];
+    let address = format!("ssh://alice:correct-horse@127.0.0.1:{}/", door.gateway.port());
+    xpra::expect_answer_of(&session, xpra::info(&address, &["--ssh=paramiko".to_owned()], &environment));
+}
+
+/// The commands by which Xpra's clients, the newer ones too, look for the program before they run it.
+#[test]
+fn whoever_looks_for_xpra_is_told_that_it_is_there_and_nothing_is_run() {
+    let place = Place::new();
+    let secret = place.file("secret", "correct-horse");
+    let door = Door::open(place, &format!("auth=file(filename={secret})"));
+    let looks = [
+        "echo %OS%",
+        "echo $OSTYPE",
+        "command",
+        "command -v xpra",
+        "which xpra",
+        "which sh",
+        "which xpra; id",
+    ];
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", PARAMIKO, &door.gateway.port().to_string(), "correct-horse"]).args(looks);
+    let told = run(&mut command).expect_success().stdout;
+    let mut wrong = Command::new("/usr/bin/python3");
+    wrong.args(["-c", PARAMIKO, &door.gateway.port().to_string(), "another", "which xpra"]);
+    drop(run(&mut wrong).expect_code(1).expect_text("AuthenticationException").expect_without("which xpra:"));
+    let expected = "echo %OS%: 1 []\necho $OSTYPE: 1 []\ncommand: 0 []\ncommand -v xpra: 0 ['xpra']\n\
+                    which xpra: 0 ['xpra']\nwhich sh: 1 []\nwhich xpra; id: refused\n";
+    assert_eq!(told, expected);
+}
+
+/// Runs commands as Xpra's clients do, each on a channel of its own.
+const PARAMIKO: &str = r#"
+import sys, paramiko
+transport = paramiko.Transport(("127.0.0.1", int(sys.argv[1])))
+transport.start_client(timeout=30)
+transport.auth_password("alice", sys.argv[2])
+for command in sys.argv[3:]:
+    channel = transport.open_session(window_size=None, max_packet_size=0, timeout=30)
+    try:
+        channel.exec_command(command)
+    except paramiko.SSHException:
+        print(f"{command}: refused")
+        continue
+    status = channel.recv_exit_status()
+    channel.settimeout(30)
+    print(f"{command}: {status} {[line.rstrip() for line in channel.makefile()]}")
+    channel.close()
+"#;
 
 /// A program that ends with the test.
 struct Running(Child);

@@ -97,6 +97,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/share/doc/libpam-wrapper/copyright", "libpam-wrapper"),
     ("/usr/share/doc/libpam-oath/copyright", "libpam-oath"),
     ("oathtool", "oathtool"),
+    ("/usr/lib/python3/dist-packages/paramiko/__init__.py", "python3-paramiko"),
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
 ];

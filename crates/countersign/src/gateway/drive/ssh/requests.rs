@@ -77,11 +77,28 @@ impl Purpose {
     }
 }
 
+/// What is answered to a command by which a client looks whether Xpra is here, as a machine with it answers: what it
+/// prints, and its exit status. Clients of Paramiko go no further without. Nothing is looked for, and nothing run.
+fn probed(command: &[u8]) -> Option<(String, u32)> {
+    let command = std::str::from_utf8(command).ok()?;
+    let wanted = command.strip_prefix("which ").or_else(|| command.strip_prefix("command -v "));
+    match (wanted, command) {
+        // The name comes back as it was given: what is run next has `_proxy` in it, wherever the program is.
+        (Some(program), _) if program.rsplit('/').next() == Some("xpra") => Some((format!("{program}\n"), 0)),
+        (Some(_), _) => Some((String::new(), 1)),
+        (None, "command") => Some((String::new(), 0)),
+        // Which system this is, is nobody's affair; no answer to it means none of those that need another way.
+        (None, "echo %OS%" | "echo $OSTYPE") => Some((String::new(), 1)),
+        _ => None,
+    }
+}
+
 /// The session's end of a connection.
 pub(super) struct Requests {
     tell: mpsc::Sender<Event>,
     channel: Option<Half>,
     inbox: Inbox,
+    probes: usize,
 }
 
 /// A channel, until it is known what for.
@@ -92,7 +109,7 @@ struct Half {
 
 impl Requests {
     pub(super) fn new(tell: mpsc::Sender<Event>) -> Self {
-        Self { tell, channel: None, inbox: Inbox::default() }
+        Self { tell, channel: None, inbox: Inbox::default(), probes: 0 }
     }
 
     async fn ask(&self, user: &str, attempt: Attempt) -> Result<Auth, Error> {
@@ -110,6 +127,27 @@ impl Requests {
         session.channel_success(id)?;
         let opened = Opened { id, purpose, inbox: self.inbox.clone(), writer: Box::pin(half.make_writer()) };
         self.tell.send(Event::Opened(opened)).await.map_err(|_| Error::Disconnect)
+    }
+}
+
+impl Requests {
+    /// Answers on a channel that ends with it, so that the next one may be opened.
+    fn answer(&mut self, id: ChannelId, answer: (String, u32), session: &mut Session) -> Result<(), Error> {
+        let is_idle = self.channel.as_ref().is_some_and(|half| half.id == id && half.writer.is_some());
+        self.probes += 1;
+        if !is_idle || self.probes > MOST_PROBES {
+            return session.channel_failure(id);
+        }
+        let (printed, status) = answer;
+        session.channel_success(id)?;
+        if !printed.is_empty() {
+            session.data(id, printed.into_bytes())?;
+        }
+        session.exit_status_request(id, status)?;
+        session.eof(id)?;
+        session.close(id)?;
+        self.channel = None;
+        Ok(())
     }
 }
 
@@ -184,7 +222,10 @@ impl Handler for Requests {
     ) -> Result<(), Error> {
         match Purpose::of(command) {
             Some(purpose) => self.open(id, purpose, session).await,
-            None => session.channel_failure(id),
+            None => match probed(command) {
+                Some(answer) => self.answer(id, answer, session),
+                None => session.channel_failure(id),
+            },
         }
     }
 
@@ -268,11 +309,31 @@ pub(super) const WINDOW: u32 = 1 << 20;
 /// holds at most 1.25 MiB.
 const FULL: usize = 256 * 1024;
 
+/// Commands of that kind that a client has: Xpra's run five for each place where they look.
+const MOST_PROBES: usize = 32;
+
 /// A room of two bytes is renewed when both were used.
 const LEAST: u32 = 2;
 
 /// How long a client waits for its next two bytes while a daemon does not read.
 const PAUSE: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+#[test]
+fn whoever_looks_for_xpra_finds_it_and_nothing_else() {
+    let answer = |command: &str| probed(command.as_bytes());
+    assert_eq!(answer("which xpra"), Some(("xpra\n".to_owned(), 0)));
+    assert_eq!(answer("command -v xpra"), Some(("xpra\n".to_owned(), 0)));
+    assert_eq!(answer("which /usr/local/bin/xpra"), Some(("/usr/local/bin/xpra\n".to_owned(), 0)));
+    assert_eq!(answer("command"), Some((String::new(), 0)));
+    for absent in ["which Xpra_cmd.exe", "which ls", "command -v sh", "which ", "echo %OS%", "echo $OSTYPE"] {
+        assert_eq!(answer(absent), Some((String::new(), 1)), "{absent}");
+    }
+    for other in ["", "which", "ls", "echo x", "echo $OSTYPE; id", "command ls", "xpra", "sh -c 'which xpra'"]
+    {
+        assert_eq!(answer(other), None, "{other}");
+    }
+}
 
 #[cfg(test)]
 #[test]
