@@ -9,7 +9,7 @@ use std::{
 
 use countersign_interop::{
     Place,
-    gateway::{Gateway, countersign},
+    gateway::{Gateway, counted, countersign},
     net::{dial, dial_from},
     process::{Finished, run},
 };
@@ -81,7 +81,7 @@ impl Gate {
         let password = place.file("password", PASSWORD);
         let bind = format!("--bind-tcp=127.0.0.1:0,{option},auth=file(filename={password})");
         allow_descriptors();
-        let gateway = Gateway::start(&[&[bind.as_str()], arguments].concat());
+        let gateway = Gateway::start_with(&[&[bind.as_str()], arguments].concat(), counted);
         Self { gateway, place }
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use countersign_interop::{
     Place,
-    gateway::{Gateway, countersign},
+    gateway::{Gateway, counted, countersign},
     net::dial,
     process::{Finished, must, run, run_with_input},
     ssh::{Agent, certify, key, public},
@@ -31,7 +31,7 @@ impl Door {
 
     fn with(place: Place, chain: &str, more: &[&str]) -> Self {
         let socket = format!("--bind-ssh=127.0.0.1:0,{chain}");
-        let gateway = Gateway::start(&[&[&*socket], more].concat());
+        let gateway = Gateway::start_with(&[&[&*socket], more].concat(), counted);
         let host = must(Command::new("ssh-keygen").args([
             "-y",
             "-f",
@@ -109,6 +109,23 @@ fn a_password_logs_in_by_both_methods_and_a_wrong_one_by_none() {
     door.expect_log("auth failure from 127.0.0.1 user \\\"alice\\\" socket tcp:127.0.0.1:");
     door.expect_log("link 1/1 file reason wrong_secret");
     door.expect_log("\\\"encryption\\\":\\\"ssh\\\"");
+}
+
+/// S-27: by source and name, as at every other door, and refused before a question.
+#[test]
+fn s_027_wrong_passwords_by_ssh_are_counted_and_keep_the_name_out_for_a_while() {
+    let place = Place::new();
+    let secret = place.file("secret", "correct horse");
+    let chain = format!("auth=file(filename={secret})");
+    let door = Door::with(place, &chain, &["--refusal-delay=0", "--penalty-min=30s"]);
+    let (right, wrong) = ([("password", "correct horse")], [("password", "battery staple")]);
+    let refused = (0..50).any(|_| {
+        door.login(&wrong, &[]).expect_code(255);
+        door.gateway.log().contains("reason busy")
+    });
+    assert!(refused, "{}", door.gateway.log());
+    door.login(&right, &[]).expect_code(255);
+    run(door.ssh_as("bob", &right, &[]).arg("127.0.0.1")).expect_success();
 }
 
 #[test]

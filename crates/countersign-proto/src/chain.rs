@@ -255,7 +255,10 @@ pub trait CheckPeer: Send + Sync {
     }
 }
 
-/// Follows one login behind a link that passed: a limiter of guesses has to learn what came of it.
+/// Follows one login behind a link that passed, or from its start ([`Conversation::followed_by`]): a limiter of
+/// guesses has to learn what came of it.
+///
+/// [`Conversation::followed_by`]: crate::server::Conversation::followed_by
 ///
 /// All of it is called within the conversation, so nothing here may wait. A watch that is dropped
 /// without [`Watch::ended`] belonged to a connection that was cut before anything was decided.
@@ -265,11 +268,13 @@ pub trait Watch: Send {
         Duration::ZERO
     }
 
-    /// A response came and is about to be judged by another link.
+    /// A response came by `mechanism` and is about to be judged by another link. `secret` is what it proves, where
+    /// the response holds it.
     ///
     /// # Errors
     /// The refusal, if it may not be: what holds is the moment, not when the login began (S-24).
-    fn judging(&mut self) -> Result<(), Refusal> {
+    fn judging(&mut self, mechanism: &Mechanism, secret: Option<&Secret>) -> Result<(), Refusal> {
+        let _ = (mechanism, secret);
         Ok(())
     }
 

@@ -76,7 +76,9 @@ impl Failure {
             Self::new(FailureKind::Refused, "the server refused the login")
                 .with_fix("check the user name and the password")
         } else if says("session busy") {
-            Self::new(FailureKind::Busy, "the server takes no login for now").with_fix("try again later")
+            Self::new(FailureKind::Busy, "the server takes no login for now").with_fix(
+                "wait a minute, after many failed logins up to ten; a certificate that the gateway accepts gets in meanwhile",
+            )
         } else if begins("this login needs an encrypted connection") {
             Self::new(FailureKind::Forbidden, "the server needs the password itself, and the wire is open")
                 .with_fix(OPEN_WIRE)

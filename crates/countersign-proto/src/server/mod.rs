@@ -28,8 +28,9 @@ use state::State;
 
 use crate::{
     chain::{Chain, Grant, Watch},
-    challenge::{Challenge, Hello},
+    challenge::{Challenge, Hello, Response},
     error::{Reason, Refusal},
+    mechanism::Mechanism,
     peer::Peer,
 };
 
@@ -56,10 +57,10 @@ pub(crate) struct Context {
     heard: Instant,
 }
 
-/// A link that passed and follows the login from there.
+/// A link that passed and follows the login from there, or whoever drives it.
 pub(crate) struct Follower {
     /// Its place in the chain, counted from 1, and its module.
-    link: (usize, &'static str),
+    link: Option<(usize, &'static str)>,
     watch: Box<dyn Watch>,
 }
 
@@ -140,6 +141,13 @@ impl Conversation {
         let (tickets, took_initial) = (0, false);
         let context = Context { chain, peer, settings, random, tickets, took_initial, followers, heard: now };
         Self { state: State::AwaitHello { since: now }, context, actions: VecDeque::new(), deadline }
+    }
+
+    /// The same, followed by `watch` whatever the chain is. It can hold nothing up.
+    #[must_use]
+    pub fn followed_by(mut self, watch: Box<dyn Watch>) -> Self {
+        self.context.followers.push(Follower { link: None, watch });
+        self
     }
 
     /// Starts without a hello, for wires on which nothing is said (`protocol=stream`). A chain that
@@ -254,9 +262,17 @@ impl Context {
     }
 
     /// Whether a response may be judged, by those who follow the login.
-    fn may_judge(&mut self) -> Result<(), Refusal> {
-        self.followers.iter_mut().try_for_each(|Follower { link: (index, module), watch }| {
-            watch.judging().map_err(|refusal| refusal.at(*index, module))
+    fn may_judge(&mut self, challenge: &Challenge, response: &Response) -> Result<(), Refusal> {
+        if self.followers.is_empty() {
+            return Ok(());
+        }
+        let mechanism = &challenge.mechanism;
+        let secret = (*mechanism == Mechanism::Xor).then(|| state::unmask(challenge, response));
+        self.followers.iter_mut().try_for_each(|Follower { link, watch }| {
+            watch.judging(mechanism, secret.as_ref()).map_err(|refusal| match link {
+                Some((index, module)) => refusal.at(*index, module),
+                None => refusal,
+            })
         })
     }
 

@@ -121,7 +121,8 @@ impl State {
         }
         match done.outcome {
             CheckOutcome::Passed(identity, watch, stay) => {
-                let follower = session.due().zip(watch).map(|(link, watch)| Follower { link, watch });
+                let follower =
+                    session.due().zip(watch).map(|(link, watch)| Follower { link: Some(link), watch });
                 stay.into_iter().for_each(|stay| session.walk.keep(stay));
                 match session.walk.pass(identity, mechanism) {
                     Ok(()) => session.follow(context, now, follower, actions),
@@ -328,7 +329,7 @@ impl Session {
         asker: Asker,
         actions: &mut Actions,
     ) -> State {
-        if let Err(refusal) = context.may_judge() {
+        if let Err(refusal) = context.may_judge(&round.challenge, &round.response) {
             return self.refuse(context, now, refusal);
         }
         let mechanism = Some(round.challenge.mechanism.recorded());

@@ -157,6 +157,12 @@ pub(super) fn names_nobody(chain: &Chain) -> bool {
     chain.links().iter().all(|link| GATES.contains(&link.module))
 }
 
+/// Whether a chain asks for what somebody may guess, and has no limit of its own (S-21).
+pub(super) fn can_be_guessed(chain: &Chain) -> bool {
+    let links = chain.links();
+    links.iter().any(Link::asks) && !links.iter().any(|link| link.module == "ratelimit")
+}
+
 /// The modules that ask for what a login by SSH does not carry.
 const NOT_BY_SSH: [&str; 6] = ["capability", "fido2", "gss", "kerberos-ticket", "oauth", "u2f"];
 

@@ -418,11 +418,26 @@ pub const KEYS: &[Key] = &[
         "20",
         "how many of them may be of one IPv4 address, one IPv6 /64 or one uid",
     ),
+    one(
+        "limits.penalties",
+        "penalties",
+        "yes|no",
+        "yes",
+        "count failed logins at every socket, and refuse for a while who has many",
+    ),
+    one(
+        "limits.penalty-min",
+        "penalty-min",
+        "TIME",
+        "15s",
+        "from which penalty on a name is refused at its source, and from four times that on the source",
+    ),
+    one("limits.penalty-max", "penalty-max", "TIME", "10m", "the longest penalty"),
     list(
         "limits.penalty-exempt",
         "penalty-exempt",
         "SOURCE",
-        "a proxy that many clients come through, which max-per-source is not for: an address, a network or uid:UID",
+        "never counted or penalised by where it comes from, a proxy for example: an address, a network or uid:UID",
     ),
     one(
         "log.level",

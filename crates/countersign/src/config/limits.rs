@@ -25,6 +25,12 @@ pub struct Limits {
     pub max_unauthenticated: usize,
     /// How many of them may be of one address, one IPv6 network of 64 bits, or one uid (S-04).
     pub max_per_source: usize,
+    /// Whether failed logins are counted, where a socket does not say (S-21).
+    pub penalties: bool,
+    /// From which penalty on a name is refused at a source; the source as a whole from four times that on (S-21).
+    pub penalty_min: Duration,
+    /// The longest penalty (S-21).
+    pub penalty_max: Duration,
     /// Who is never slowed or counted by where it comes from (S-21).
     pub penalty_exempt: Exempt,
 }
@@ -32,6 +38,7 @@ pub struct Limits {
 impl Limits {
     pub(super) fn read(layers: &Layers) -> Result<Self, ConfigError> {
         let seconds = Duration::from_secs;
+        let penalty_min = one(layers, "limits.penalty-min", |o, k| socket::timeout(o, k, seconds(15)))?;
         Ok(Self {
             handshake_timeout: one(layers, "limits.handshake-timeout", |o, k| {
                 socket::timeout(o, k, seconds(10))
@@ -50,6 +57,13 @@ impl Limits {
             drain_timeout: one(layers, "limits.drain-timeout", |o, k| o.duration(k, seconds(30)))?,
             max_unauthenticated: one(layers, "limits.max-unauthenticated", |o, k| clients(o, k, 4096))?,
             max_per_source: one(layers, "limits.max-per-source", |o, k| clients(o, k, 20))?,
+            penalties: one(layers, "limits.penalties", |options, key| options.flag(key, true))?,
+            penalty_min,
+            penalty_max: one(layers, "limits.penalty-max", |options, key| {
+                let max = socket::timeout(options, key, seconds(600))?;
+                let fix = "write at least four times penalty-min, or a smaller penalty-min";
+                if max < penalty_min * 4 { Err(options.error(key, "it is too short", fix)) } else { Ok(max) }
+            })?,
             penalty_exempt: Exempt::read(layers)?,
         })
     }

@@ -93,6 +93,7 @@ impl Config {
             tls: &tls,
             handshake_timeout: limits.handshake_timeout,
             login_timeout: limits.login_timeout,
+            penalties: limits.penalties,
         };
         let sockets = Sockets { layers, registry, common: &common }.read()?;
         let audit = audit_trail(layers, &state_dir)?;

@@ -72,6 +72,8 @@ pub struct SocketConfig {
     pub login_timeout: Duration,
     /// How many clients may be logging in on it, if that is fewer than in all (S-04).
     pub max_unauthenticated: Option<usize>,
+    /// Whether failed logins on it are counted, and have to wait (S-21).
+    pub penalties: bool,
     /// What is to be said about it at start.
     pub warnings: Vec<Warning>,
 }
@@ -149,6 +151,10 @@ impl SocketConfig {
         if backend.is_each_users() && chain::names_nobody(&chain) {
             warnings.push(Warning::NamesNobody);
         }
+        let penalties = options.flag("penalties", common.penalties)?;
+        if !penalties && chain::can_be_guessed(&chain) {
+            warnings.push(Warning::NoPenalties);
+        }
         let socket = Self {
             name,
             chain: Arc::new(chain),
@@ -166,6 +172,7 @@ impl SocketConfig {
             handshake_timeout: timeout(&mut options, "handshake-timeout", common.handshake_timeout)?,
             login_timeout: timeout(&mut options, "login-timeout", common.login_timeout)?,
             max_unauthenticated: most(&mut options)?,
+            penalties,
             unix,
             accepts,
             address,
@@ -194,6 +201,7 @@ pub(super) struct Common<'a> {
     pub(super) tls: &'a TlsOptions,
     pub(super) handshake_timeout: Duration,
     pub(super) login_timeout: Duration,
+    pub(super) penalties: bool,
 }
 
 /// What a socket carries, by the option that makes it.
@@ -443,6 +451,13 @@ pub const SOCKET_OPTIONS: &[SocketOption] = &[
     option("mode", "OCTAL", "600, 660 with group", "the permissions of the socket's file", FILES),
     option("name", "NAME", "", "its name in logs, and the FileDescriptorName= of an inherited socket", ALL),
     option("owner", "NAME|UID", "", "the owner of the socket's file", FILES),
+    option(
+        "penalties",
+        "yes|no",
+        "limits.penalties",
+        "count failed logins on it, and refuse who has many",
+        ALL,
+    ),
     option("protocol", "auto|xpra|stream", "auto", "what is spoken on it", HANDED_OVER),
     option("protocols", "plain|tls|plain+tls", "plain+tls, on Unix plain", "the wires it takes", BY_CHOICE),
     option("require-tls", "yes|no", "no", "refuse connections without TLS", STREAMS),

@@ -16,6 +16,8 @@ pub enum Warning {
     NobodyGetsIn(&'static str),
     /// No link names anybody, and behind the socket are the sessions of users (S-68).
     NamesNobody,
+    /// What its links ask for can be guessed, and nobody counts the guesses (S-21).
+    NoPenalties,
     /// A link needs the password itself, or a token, and the socket takes connections without TLS (S-33).
     Cleartext(&'static str),
     /// An IPv6 address without brackets.
@@ -66,6 +68,10 @@ impl fmt::Display for Warning {
             }
             Self::NamesNobody => f.write_str(
                 "nobody is named by this chain, so nobody has a session behind it. Add a module that proves a name",
+            ),
+            Self::NoPenalties => f.write_str(
+                "failed logins are not counted, so passwords can be guessed at full speed. Leave out penalties=no, or \
+                 write ratelimit first",
             ),
             Self::Ipv6WithoutBrackets => {
                 f.write_str("an IPv6 address is written without []. Write [ADDRESS]:PORT")

@@ -12,6 +12,7 @@ pub mod handover;
 #[cfg_attr(windows, path = "inherit/absent.rs")]
 mod inherit;
 mod listen;
+mod penalties;
 mod rpc;
 mod serve;
 mod source;
@@ -21,5 +22,6 @@ mod trusting;
 
 pub use crowd::{Crowd, Place, Quota};
 pub use listen::Door;
+pub use penalties::{Penalised, Penalties};
 pub use serve::{Gateway, Outcome, StartError};
 pub use source::Source;

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, future::Future, io, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use super::{
-    Crowd, Door, Quota,
+    Crowd, Door, Penalties, Quota,
     audit::Auditor,
     certificates::Certificates,
     drive::Acceptor,
@@ -28,6 +28,7 @@ pub struct Gateway {
     doors: Vec<Door>,
     drain_timeout: Duration,
     crowd: Arc<Crowd>,
+    penalties: Option<Arc<Penalties>>,
     trust: Option<Trust>,
     control: Option<ControlSocket>,
     trail: Option<Trail>,
@@ -53,9 +54,17 @@ impl Gateway {
         let open_trail = |options| Trail::open(options, &config.state_dir);
         let trail = config.audit.as_ref().map(open_trail).transpose()?;
         let mut certificates = Certificates::of(config);
+        let penalties = config.sockets.iter().any(|socket| socket.penalties).then(|| {
+            let penalties = Penalties::new(&config.limits, Some(config.trust.clone()));
+            Arc::new(penalties.kept_in(&config.state_dir))
+        });
         let mut prepared = Vec::new();
         for socket in &config.sockets {
             let acceptor = acceptor(socket, config, &mut certificates)?;
+            let acceptor = match &penalties {
+                Some(penalties) if socket.penalties => acceptor.with_penalties(Arc::clone(penalties)),
+                _ => acceptor,
+            };
             prepared.push((socket, acceptor, Arc::new(socket.backend.clone())));
         }
         let mut inherited = Inherited::all()?;
@@ -93,7 +102,7 @@ impl Gateway {
             _ => None,
         };
         let drain_timeout = config.limits.drain_timeout;
-        Ok(Self { doors, drain_timeout, crowd, trust, control, trail, certificates })
+        Ok(Self { doors, drain_timeout, crowd, penalties, trust, control, trail, certificates })
     }
 
     /// How many threads a runtime has to let checks block, so that no socket waits for another's
@@ -126,9 +135,12 @@ impl Gateway {
             let (stop, cut) = (reach(phases.clone(), Phase::Drain), reach(phases.clone(), Phase::Cut));
             doors.spawn(door.serve(crowd, stop, cut));
         }
-        let mut controlling = JoinSet::new();
+        let mut aside = JoinSet::new();
         if let Some(control) = self.control {
-            controlling.spawn(control.serve());
+            aside.spawn(control.serve());
+        }
+        if let Some(penalties) = self.penalties.clone() {
+            aside.spawn(async { match penalties.keep().await {} });
         }
         let keeping = async {
             match self.trust.clone() {
@@ -158,7 +170,10 @@ impl Gateway {
             () = patience => {}
         }
         // Until here the owner could see who is still there, and take certificates back.
-        controlling.shutdown().await;
+        aside.shutdown().await;
+        if let Some(penalties) = &self.penalties {
+            penalties.write_down().await;
+        }
         if let Some(trust) = &self.trust {
             flush(trust).await;
         }

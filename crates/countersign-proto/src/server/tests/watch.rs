@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::chain::Watch;
+use crate::{chain::Watch, mechanism::Mechanism, secret::Secret};
 
 type Heard = Arc<Mutex<Vec<String>>>;
 
@@ -36,7 +36,7 @@ impl Watch for Following {
         self.hold
     }
 
-    fn judging(&mut self) -> Result<(), Refusal> {
+    fn judging(&mut self, _: &Mechanism, _: Option<&Secret>) -> Result<(), Refusal> {
         self.heard.lock().unwrap().push("judging".to_owned());
         if self.lets_judge { Ok(()) } else { Err(Refusal::new(Reason::Busy, "later")) }
     }

@@ -40,6 +40,7 @@ pub(super) use packets::random;
 use lane::Lane;
 use patience::{Patience, now};
 
+use super::penalties::{Penalties, Visit};
 use crate::{
     Chain, Grant, Peer, Refusal,
     config::{ModuleSpec, Protocol, StartTls, WebSocketOptions},
@@ -68,6 +69,7 @@ pub struct Acceptor {
     #[cfg(feature = "ssh")]
     ssh: Option<Arc<ssh::SshServer>>,
     encryption: Option<Encryption>,
+    penalties: Option<Arc<Penalties>>,
 }
 
 /// Which bytes a socket takes. The chain is the same whatever they are (S-66).
@@ -125,6 +127,15 @@ pub enum Speech {
     Xpra(Box<XpraClient>),
 }
 
+/// A client whose conversation begins.
+struct Arrival {
+    peer: Arc<Peer>,
+    /// When it was accepted.
+    start: Instant,
+    /// Where what becomes of it is counted.
+    visit: Option<Arc<Visit>>,
+}
+
 /// What a client has come for.
 pub(super) enum Met {
     /// It wanted in, and is.
@@ -158,6 +169,7 @@ impl Acceptor {
             starttls: None,
             websocket: None,
             encryption: None,
+            penalties: None,
             #[cfg(feature = "ssh")]
             ssh: None,
         }
@@ -246,6 +258,13 @@ impl Acceptor {
         self
     }
 
+    /// The same, counting failed logins, and refusing whoever has too many (S-21). Sockets may share the counts.
+    #[must_use]
+    pub fn with_penalties(mut self, penalties: Arc<Penalties>) -> Self {
+        self.penalties = Some(penalties);
+        self
+    }
+
     /// Its chain.
     pub fn chain(&self) -> &Arc<Chain> {
         &self.chain
@@ -254,6 +273,11 @@ impl Acceptor {
     /// Its limits.
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Where failures are counted.
+    pub(super) fn penalties(&self) -> Option<&Arc<Penalties>> {
+        self.penalties.as_ref()
     }
 
     /// What is spoken.
@@ -291,10 +315,22 @@ impl Acceptor {
 
     /// The same where clients may come to enrol.
     pub(super) async fn meet(&self, stream: Stream, peer: Peer) -> Result<Met, Turned> {
+        let visit = self.penalties.as_ref().map(|penalties| Arc::new(Visit::new(Arc::clone(penalties))));
+        let met = self.meet_on(visit.as_ref(), stream, peer).await;
+        match (&visit, &met) {
+            (Some(visit), Err(turned)) => visit.refused(&turned.peer, &turned.refusal),
+            (Some(visit), Ok(_)) => visit.release(),
+            (None, _) => {}
+        }
+        met
+    }
+
+    async fn meet_on(&self, visit: Option<&Arc<Visit>>, stream: Stream, peer: Peer) -> Result<Met, Turned> {
         let start = now();
         #[cfg(feature = "ssh")]
         if let Some(server) = &self.ssh {
-            return Box::pin(ssh::drive(self, server, stream, peer, start)).await.map(Met::Admitted);
+            let arrival = Arrival { peer: Arc::new(peer), start, visit: visit.cloned() };
+            return Box::pin(ssh::drive(self, server, stream, arrival)).await.map(Met::Admitted);
         }
         let turned = |refusal, peer: &Arc<Peer>| Turned { refusal, peer: Arc::clone(peer), username: None };
         let mut patience = Patience::until(start + self.settings.handshake_timeout);
@@ -312,7 +348,8 @@ impl Acceptor {
         }
         match first_bytes(&mut stream, &mut patience).await {
             Ok(Detected::Packets) => {
-                packets::drive(self, stream, peer, start, patience).await.map(Met::Admitted)
+                let arrival = Arrival { peer, start, visit: visit.cloned() };
+                packets::drive(self, stream, arrival, patience).await.map(Met::Admitted)
             }
             // S-38: without an answer.
             Ok(Detected::Tls) => Err(turned(Refusal::new(Reason::Malformed, unspoken(Detected::Tls)), &peer)),

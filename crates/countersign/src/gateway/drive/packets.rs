@@ -8,7 +8,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{Acceptor, Admitted, FAREWELL, Patience, Speech, Turned, encryption, now};
+use super::{Acceptor, Admitted, Arrival, FAREWELL, Patience, Speech, Turned, Visit, encryption, now};
 use crate::{
     Chain, Claim, Peer, Refusal,
     proto::{
@@ -118,10 +118,10 @@ impl XpraClient {
 pub(super) async fn drive(
     acceptor: &Acceptor,
     stream: Stream,
-    peer: Arc<Peer>,
-    start: Instant,
+    arrival: Arrival,
     patience: Patience,
 ) -> Result<Admitted, Turned> {
+    let Arrival { peer, start, visit } = arrival;
     let chain = Arc::clone(&acceptor.chain);
     // S-33: nothing of a client that does not encrypt gets as far as the conversation.
     let (stream, judged) = match &acceptor.encryption {
@@ -129,8 +129,12 @@ pub(super) async fn drive(
         None => (stream, Arc::clone(&peer)),
     };
     let conversation = Conversation::new(chain, judged, acceptor.settings, random, start);
+    let conversation = match &visit {
+        Some(visit) => conversation.followed_by(visit.follow(Arc::clone(&peer))),
+        None => conversation,
+    };
     let decoder = Decoder::new(Limits::default());
-    let login = Login { acceptor, stream, peer, conversation, patience, decoder, hello: None };
+    let login = Login { acceptor, stream, peer, conversation, patience, decoder, hello: None, visit };
     login.drive().await
 }
 
@@ -142,6 +146,7 @@ struct Login<'a> {
     patience: Patience,
     decoder: Decoder,
     hello: Option<Hello>,
+    visit: Option<Arc<Visit>>,
 }
 
 impl Login<'_> {
@@ -253,7 +258,13 @@ impl Login<'_> {
         debug!(target: AUTH, peer = %self.peer, "the client says hello: {}", heard(&hello));
         let message = read_hello(&mut hello, &self.acceptor.chain);
         self.hello = Some(hello);
-        Some(message)
+        match (&self.visit, &message) {
+            (Some(visit), ClientMessage::Hello(said)) => match visit.hello(&self.peer, &said.claim) {
+                Ok(()) => Some(message),
+                Err(refusal) => Some(ClientMessage::Unacceptable(refusal)),
+            },
+            _ => Some(message),
+        }
     }
 
     /// A message that says what was wrong, or under encryption nothing of it.
@@ -265,6 +276,7 @@ impl Login<'_> {
     }
 
     async fn send_challenge(&mut self, challenge: challenge::Challenge) -> Result<(), Refusal> {
+        self.visit.iter().for_each(|visit| visit.asked());
         let encoder = self.encoder();
         let mut caps = announced(Caps::default(), self.conversation.took_initial_response());
         if challenge.is_last {

@@ -301,6 +301,7 @@ impl Calls {
             self.lost.notify_waiters();
         }
         if !self.refused.swap(true, Ordering::Relaxed) {
+            self.hall.count(&self.peer, refusal);
             self.record_refusal(refusal.clone());
         }
     }

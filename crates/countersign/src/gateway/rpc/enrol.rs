@@ -32,16 +32,29 @@ use crate::{
 pub(super) async fn authenticate(calls: &Calls, request: Request<Incoming>) -> Response<Answer> {
     let done = async {
         let (trust, newcomer) = newcomer(calls).await?;
+        let penalties = calls.hall().acceptor.penalties();
+        if let Some(Err(retry_after)) = penalties.map(|penalties| penalties.admit_caller(calls.peer())) {
+            return enrolled(calls, "penalty", Err(EnrolError::TooMany { retry_after })).await;
+        }
         let (message, peer) = (complete(calls, request).await?, Arc::clone(calls.peer()));
         let passphrase = AuthenticateRequest::decode(message.expose()).map_err(fault)?.passphrase;
         let way = if Token::is_meant_by(&passphrase) { "invitation" } else { "passphrase" };
+        let digest = penalties.map(|penalties| penalties.digest(&passphrase));
         // Multipass's order: what is given is judged first, and then there is no certificate to accept.
         let enrol = move |store: &TrustStore| match (newcomer, way) {
             (None, _) => Err(store.judge_without_certificate(&peer, &passphrase)),
             (Some(newcomer), "invitation") => store.enrol_by_token(&newcomer, &passphrase),
             (Some(newcomer), _) => store.enrol_by_passphrase(&newcomer, &passphrase),
         };
-        enrolled(calls, way, on_a_thread(trust, enrol).await).await
+        let done = on_a_thread(trust, enrol).await;
+        match (penalties, &done) {
+            (Some(penalties), Ok(_)) => penalties.caller_guessed(calls.peer(), None),
+            (Some(penalties), Err(EnrolError::Wrong | EnrolError::Spent)) => {
+                penalties.caller_guessed(calls.peer(), digest);
+            }
+            _ => {}
+        }
+        enrolled(calls, way, done).await
     };
     done.await.map_or_else(|status: Status| refused(&status), |()| replied(&AuthenticateReply::default()))
 }

@@ -46,6 +46,7 @@ use super::{
     audit::{Auditor, Decision},
     drive::{Acceptor, Turned},
     handover::EndReason,
+    penalties::Visit,
     trusting::Reliance,
 };
 use crate::{Peer, Refusal, backend::Backend, proto::error::Reason, transport::Stream};
@@ -67,6 +68,15 @@ pub(super) struct Hall {
     pub(super) stopping: watch::Receiver<bool>,
 }
 
+impl Hall {
+    /// A connection was refused, for a deadline that it missed or bytes that are no protocol perhaps (S-21).
+    fn count(&self, peer: &Peer, refusal: &Refusal) {
+        if let Some(penalties) = self.acceptor.penalties() {
+            Visit::new(Arc::clone(penalties)).refused(peer, refusal);
+        }
+    }
+}
+
 /// One connection, from accept to its end.
 pub(super) async fn serve(hall: Hall, stream: Stream, peer: Peer, place: Place, session: String) {
     let start = Instant::now();
@@ -79,6 +89,7 @@ pub(super) async fn serve(hall: Hall, stream: Stream, peer: Peer, place: Place, 
     match secured {
         Ok((stream, peer)) => talk(hall, stream, peer, place, session, start).await,
         Err(refusal) => {
+            hall.count(&plain, &refusal);
             let turned = Turned { refusal, peer: plain, username: None };
             let links = hall.acceptor.chain().links().len();
             hall.auditor.refused(&Decision::refused(&hall.name, &session, &turned, links, start.elapsed()));

@@ -15,11 +15,12 @@ use parking_lot::Mutex;
 use self::ledger::{Account, Fault, Ledger, Limits, Source};
 use super::{Context, Module, OptionSpec, Options, network::Network};
 use crate::{
-    Claim, Grant, Identity, Peer, Refusal, Verifier,
+    Claim, Grant, Identity, Peer, Refusal, Secret, Verifier,
     error::ConfigError,
     proto::{
         chain::{CheckPeer, Watch},
         error::Reason,
+        mechanism::Mechanism,
     },
     trust::{Standing, Trust},
 };
@@ -44,7 +45,10 @@ impl Module for RateLimit {
     }
 
     fn manual(&self) -> &'static str {
-        "A gate that names nobody and asks nothing. It learns how each login behind it ends: a refusal counts one \
+        "Every socket counts failed logins without it (penalties, penalty-min, penalty-max), and keeps the counts over a \
+         restart. This gate has numbers of its own for one socket, those of Xpra's module, beside or, with penalties=no, \
+         instead of them.\n\n\
+         It names nobody and asks nothing. It learns how each login behind it ends: a refusal counts one \
          failure, whatever the link that refused; a client that leaves instead of answering, or breaks the protocol, \
          counts half. A source with max-failures in the window is refused before it is asked, and what it answers on \
          connections that it opened before is not judged; its right password is refused too, and refusals of this \
@@ -177,7 +181,7 @@ impl Watch for Attempt {
         self.hold
     }
 
-    fn judging(&mut self) -> Result<(), Refusal> {
+    fn judging(&mut self, _: &Mechanism, _: Option<&Secret>) -> Result<(), Refusal> {
         let mut ledger = self.ledger.lock();
         // The answer before this one, to another question of the same login, is judged by now.
         ledger.end(&self.source, std::mem::take(&mut self.judging));

@@ -8,7 +8,11 @@ use std::{sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 
-use super::{super::now, Acceptor, requests::Attempt};
+use super::{
+    super::{Arrival, Visit, now},
+    Acceptor,
+    requests::Attempt,
+};
 use crate::{
     Claim, Grant, Peer, Refusal, Secret,
     proto::{
@@ -41,6 +45,8 @@ pub(super) enum Due {
 /// Both ends of one login.
 pub(super) struct Dialogue<'a> {
     acceptor: &'a Acceptor,
+    peer: Arc<Peer>,
+    visit: Option<Arc<Visit>>,
     server: Conversation,
     client: Option<client::Conversation>,
     user: Option<String>,
@@ -51,11 +57,18 @@ pub(super) struct Dialogue<'a> {
 }
 
 impl<'a> Dialogue<'a> {
-    pub(super) fn new(acceptor: &'a Acceptor, peer: &Arc<Peer>, start: Instant) -> Self {
-        let (chain, peer) = (Arc::clone(&acceptor.chain), Arc::clone(peer));
-        let server = Conversation::new(chain, peer, acceptor.settings, super::super::random, start);
+    pub(super) fn new(acceptor: &'a Acceptor, Arrival { peer, start, visit }: Arrival) -> Self {
+        let chain = Arc::clone(&acceptor.chain);
+        let server =
+            Conversation::new(chain, Arc::clone(&peer), acceptor.settings, super::super::random, start);
+        let server = match &visit {
+            Some(visit) => server.followed_by(visit.follow(Arc::clone(&peer))),
+            None => server,
+        };
         Self {
             acceptor,
+            peer,
+            visit,
             server,
             client: None,
             user: None,
@@ -135,6 +148,10 @@ impl<'a> Dialogue<'a> {
                 return self.server.handle(now(), ClientMessage::Unacceptable(refusal));
             }
         };
+        // S-27: counted and refused by the name that is claimed, as at every door.
+        if let Some(Err(refusal)) = self.visit.as_ref().map(|visit| visit.hello(&self.peer, &claim)) {
+            return self.server.handle(now(), ClientMessage::Unacceptable(refusal));
+        }
         let own = |means| Responder::new("ssh", means);
         let responders = [
             own(Means::Secret(Box::new(self.answer.clone()))),
@@ -155,6 +172,9 @@ impl<'a> Dialogue<'a> {
                 match action {
                     Action::Check(check) => self.acceptor.run(&mut self.server, check).await,
                     Action::Challenge(challenge) => {
+                        if let Some(visit) = &self.visit {
+                            visit.asked();
+                        }
                         let asks = client::ServerMessage::Challenge { challenge, countersign: true };
                         if let Some(client) = &mut self.client {
                             client.handle(now(), asks);

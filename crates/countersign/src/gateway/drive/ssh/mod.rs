@@ -24,7 +24,7 @@ mod requests;
 use dialogue::{Dialogue, Due};
 use requests::{Attempt, Event, Opened, Purpose, Requests};
 
-use super::{Acceptor, Admitted, FAREWELL, Patience, Speech, Turned, now, packets};
+use super::{Acceptor, Admitted, Arrival, FAREWELL, Patience, Speech, Turned, now, packets};
 use crate::{
     Grant, Peer, Refusal,
     error::ConfigError,
@@ -77,11 +77,10 @@ pub(super) async fn drive(
     acceptor: &Acceptor,
     server: &SshServer,
     stream: Stream,
-    mut peer: Peer,
-    start: Instant,
+    arrival: Arrival,
 ) -> Result<Admitted, Turned> {
-    peer = peer.in_ssh();
-    let peer = Arc::new(peer);
+    let Arrival { peer, start, visit } = arrival;
+    let peer = Arc::new(Peer::clone(&peer).in_ssh());
     let turned = |refusal, username: &Option<String>| Turned {
         refusal,
         peer: Arc::clone(&peer),
@@ -100,7 +99,7 @@ pub(super) async fn drive(
         Some(Err(error)) => return Err(turned(ended_by(&error), &None)),
         None => return Err(turned(late(), &None)),
     };
-    let dialogue = Dialogue::new(acceptor, &peer, start);
+    let dialogue = Dialogue::new(acceptor, Arrival { peer: Arc::clone(&peer), start, visit });
     let mut login = Login { dialogue, patience, events, connection: Connection { running, leash } };
     let (grant, opened) = match login.run(start + acceptor.settings.login_timeout).await {
         Ok(entered) => entered,
@@ -133,7 +132,8 @@ async fn speak(
         let username = grant.claim().username.as_ref().map(ToString::to_string);
         return Err(Turned { refusal: super::broken(&error), peer, username });
     }
-    let inside = packets::drive(&server.inside, stream, peer, now(), patience).await?;
+    let arrival = Arrival { peer, start: now(), visit: None };
+    let inside = packets::drive(&server.inside, stream, arrival, patience).await?;
     Ok(Admitted { grant, ..inside })
 }
 

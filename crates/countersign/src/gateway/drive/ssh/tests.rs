@@ -23,6 +23,10 @@ fn peer() -> Arc<Peer> {
     Arc::new(Peer::tcp("192.0.2.7:5000".parse().unwrap(), "192.0.2.1:22".parse().unwrap()).in_ssh())
 }
 
+fn arrival() -> Arrival {
+    Arrival { peer: peer(), start: Instant::now(), visit: None }
+}
+
 fn password(words: &str) -> Attempt {
     Attempt::Password(Secret::new(words))
 }
@@ -52,7 +56,7 @@ fn encoded(strings: &[&[u8]]) -> Vec<u8> {
 #[tokio::test]
 async fn a_request_that_does_not_fit_changes_nothing() {
     let acceptor = acceptor(&["password(value=one)", "password(value=two)"]);
-    let mut dialogue = Dialogue::new(&acceptor, &peer(), Instant::now());
+    let mut dialogue = Dialogue::new(&acceptor, arrival());
     for attempt in [Attempt::None, Attempt::Key(b"key".to_vec()), Attempt::Interactive(None)] {
         assert!(!dialogue.take("alice", &attempt).await);
         assert!(matches!(dialogue.due(), Due::Words(prompt) if prompt == "password 1 of 2"));
@@ -68,7 +72,7 @@ async fn a_request_that_does_not_fit_changes_nothing() {
 async fn s_032_an_empty_password_is_wrong_like_any_other() {
     let acceptor = acceptor(&["password(value=one)"]);
     for wrong in ["", "two"] {
-        let mut dialogue = Dialogue::new(&acceptor, &peer(), Instant::now());
+        let mut dialogue = Dialogue::new(&acceptor, arrival());
         dialogue.take("alice", &password(wrong)).await;
         assert_eq!(refused(&dialogue), Reason::WrongSecret);
     }
@@ -78,7 +82,7 @@ async fn s_032_an_empty_password_is_wrong_like_any_other() {
 async fn s_016_nobody_goes_on_as_somebody_else() {
     for modules in [&["password(value=one)"][..], &["none"]] {
         let acceptor = acceptor(modules);
-        let mut dialogue = Dialogue::new(&acceptor, &peer(), Instant::now());
+        let mut dialogue = Dialogue::new(&acceptor, arrival());
         dialogue.take("alice", &Attempt::None).await;
         dialogue.take("bob", &password("one")).await;
         assert_eq!(refused(&dialogue), Reason::ClaimChanged, "{modules:?}");
@@ -93,7 +97,7 @@ async fn a_security_key_that_cannot_tell_of_a_touch_needs_the_word_that_none_is_
     for (options, passes) in [("", false), ("no-touch-required ", true), ("verify-required ", false)] {
         let (_folder, module) = keys_of_alice(&format!("{options}{line}"));
         let acceptor = acceptor(&[&module]);
-        let mut dialogue = Dialogue::new(&acceptor, &peer(), Instant::now());
+        let mut dialogue = Dialogue::new(&acceptor, arrival());
         let led_on = dialogue.take("alice", &Attempt::Key(key.clone())).await;
         assert_eq!((led_on, matches!(dialogue.due(), Due::Granted(_))), (passes, passes), "{options}");
     }
@@ -105,7 +109,7 @@ async fn keys_are_tried_until_there_were_six() {
     let (_folder, module) = keys_of_alice(&format!("ssh-ed25519 {}", STANDARD.encode(&good)));
     let acceptor = acceptor(&[&module]);
     for (before, passes) in [(5, true), (6, false)] {
-        let mut dialogue = Dialogue::new(&acceptor, &peer(), Instant::now());
+        let mut dialogue = Dialogue::new(&acceptor, arrival());
         for number in 0..before {
             let other = encoded(&[b"ssh-ed25519", &[100 + number; 32]]);
             assert!(!dialogue.take("alice", &Attempt::Key(other)).await || number == 5);

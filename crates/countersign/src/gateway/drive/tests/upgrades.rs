@@ -50,6 +50,8 @@ async fn s_066_every_upgrade_of_every_socket_has_the_chain_and_the_encryption_of
         }
         layers.flag("state-dir", folder.path().join("state").to_str().unwrap()).unwrap();
         layers.flag("refusal-delay", "100ms").unwrap();
+        // Many of these ways in fail on purpose.
+        layers.flag("penalties", "no").unwrap();
         let paths = Paths::new(true, "/nonexistent", "/nonexistent", "/nonexistent");
         let config = Config::new(&layers, &Registry::builtin(), &paths).unwrap();
         let gateway = Gateway::open(&config).await.unwrap();
