@@ -151,6 +151,42 @@ fn s_027_penalties_hold_in_memory_where_there_is_no_file_for_them() {
     }
 }
 
+/// The owner sees who has to wait, and lets them in again.
+#[test]
+fn s_021_the_owner_sees_penalties_and_clears_them() {
+    let gate = Gate::open(&["--refusal-delay=0", "--penalty-min=60s"]);
+    gate.exhaust(HERE, "alice");
+    gate.guess(THERE, "alice");
+    let json = gate.penalties(&["list", "--json"]).expect_success().stdout;
+    let listed: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let of = |position: usize, field: &str| listed["penalties"][position][field].clone();
+    assert_eq!(
+        (of(0, "source"), of(0, "names"), of(0, "enforced")),
+        ("127.0.0.1".into(), 1.into(), false.into())
+    );
+    assert!(of(0, "left").as_u64().is_some_and(|left| (30..=70).contains(&left)), "{json}");
+    assert_eq!((of(1, "source"), of(1, "names")), ("127.0.0.2".into(), 0.into()));
+    assert!(listed["refused"].as_u64().is_some_and(|refused| refused > 0), "{json}");
+    gate.penalties(&["list"]).expect_success().expect_text("127.0.0.1").expect_text("1 name");
+
+    gate.penalties(&["clear", "127.0.0.1"]).expect_success();
+    assert!(gate.logs_in(HERE, "alice", RIGHT));
+    gate.penalties(&["clear", "192.0.2.7"]).expect_code(1).expect_text("it has no penalty");
+    gate.penalties(&["clear", "everybody"]).expect_code(2).expect_text("it is no source");
+    gate.exhaust(HERE, "alice");
+    gate.penalties(&["clear", "--all"]).expect_success();
+    assert!(gate.logs_in(HERE, "alice", RIGHT));
+    let log = gate.gateway.log();
+    assert!(log.contains("clear-penalties"), "{log}");
+    // The store, which no socket of this gateway asks, is reached by the same socket.
+    gate.gateway.trust(&["list"]).expect_success();
+
+    let state = gate.gateway.place().text("state");
+    let place = gate.gateway.stop();
+    let ended = run(&mut countersign(&place, &["penalties", "list", "--state-dir", &state]));
+    ended.expect_code(69).expect_text("no gateway answers");
+}
+
 /// A penalty ends by itself, and being refused prolongs nothing.
 #[test]
 fn s_021_a_penalty_ends_by_itself() {
@@ -212,6 +248,12 @@ impl Gate {
             &self.place,
             &[&["info", "--password-file", &file, &address], arguments].concat(),
         ))
+    }
+
+    /// Runs `countersign penalties` as the gateway's owner.
+    fn penalties(&self, words: &[&str]) -> Finished {
+        let state = self.gateway.place().text("state");
+        run(&mut countersign(&self.place, &[&["penalties", "--state-dir", &state], words].concat()))
     }
 
     fn hello(&self, host: Ipv4Addr, user: &str) -> (TcpStream, Received) {

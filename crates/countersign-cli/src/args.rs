@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    audit, authenticate, connect, generate, identity, info, keys, modules, relay, report::Report, serve,
-    settings, trust, tryout, users,
+    audit, authenticate, connect, generate, identity, info, keys, modules, penalties, relay, report::Report,
+    serve, settings, trust, tryout, users,
 };
 
 /// Authentication in front of any daemon.
@@ -41,6 +41,7 @@ enum Command {
     Keys(keys::KeysArgs),
     Modules(modules::ModulesArgs),
     Audit(audit::AuditArgs),
+    Penalties(penalties::PenaltiesArgs),
     Try(tryout::TryArgs),
     #[command(name = "_relay", hide = true)]
     Relay(relay::RelayArgs),
@@ -65,6 +66,7 @@ impl Args {
             Command::Keys(args) => keys::run(args).map(|()| ExitCode::SUCCESS),
             Command::Modules(args) => modules::run(args),
             Command::Audit(args) => audit::run(&args).map(|()| ExitCode::SUCCESS),
+            Command::Penalties(args) => penalties::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Try(args) => tryout::run(&args),
             Command::Relay(args) => relay::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),

@@ -12,6 +12,7 @@ mod keys;
 mod logging;
 mod login;
 mod modules;
+mod penalties;
 mod relay;
 mod report;
 mod secret;

@@ -62,6 +62,11 @@ impl Reached {
         self.0.state_dir()
     }
 
+    /// Whether a gateway answers.
+    pub(crate) fn gateway_runs(&self) -> bool {
+        self.0.gateway_runs()
+    }
+
     /// Asks; an answer that nothing was done is a report.
     pub(crate) fn ask(&self, request: Request) -> Result<Response, Report> {
         match self.0.ask(request)? {

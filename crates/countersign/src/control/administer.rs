@@ -103,6 +103,11 @@ impl Administration<'_> {
                 let all = self.store.invitations();
                 Ok(Response::Invitations(all.iter().map(|one| ListedInvitation::of(one, self.now)).collect()))
             }
+            Request::Penalties | Request::ClearPenalties { .. } => Err(Failure::new(
+                FailureCode::Unknown,
+                "penalties: only a running gateway has them",
+                "start it",
+            )),
             Request::Withdraw { id } => self.store.withdraw(&id).map(|()| Response::Done).map_err(|error| {
                 let mut failure = Failure::from(error);
                 if failure.code == FailureCode::Unknown {

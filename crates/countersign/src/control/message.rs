@@ -7,6 +7,7 @@ use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::penalties::ListedPenalty;
 use crate::{
     Secret,
     trust::{Entry, Invitation, Passphrase, Revocation, Scope, Standing, Way},
@@ -121,6 +122,13 @@ pub enum Request {
         /// Its id.
         id: String,
     },
+    /// Every source that failed lately, of a running gateway.
+    Penalties,
+    /// Forget what a source failed.
+    ClearPenalties {
+        /// Which, as it is listed; all without.
+        source: Option<String>,
+    },
 }
 
 impl Request {
@@ -145,6 +153,8 @@ impl Request {
             Self::Invite { .. } => "invite",
             Self::Invitations => "invitations",
             Self::Withdraw { .. } => "withdraw",
+            Self::Penalties => "penalties",
+            Self::ClearPenalties { .. } => "clear-penalties",
         }
     }
 
@@ -157,8 +167,8 @@ impl Request {
 
     /// Whether it only looks.
     pub fn only_looks(&self) -> bool {
-        use Request::{Export, Invitations, List, Passphrase, Show};
-        matches!(self, List | Show { .. } | Export | Passphrase | Invitations)
+        use Request::{Export, Invitations, List, Passphrase, Penalties, Show};
+        matches!(self, List | Show { .. } | Export | Passphrase | Invitations | Penalties)
     }
 }
 
@@ -220,6 +230,14 @@ pub enum Response {
     },
     /// The invitations, oldest first.
     Invitations(Vec<ListedInvitation>),
+    /// Who failed lately.
+    Penalties {
+        /// Logins that were refused for a penalty since the gateway started.
+        refused: u64,
+        /// The longest first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        penalties: Vec<ListedPenalty>,
+    },
     /// Nothing was done.
     Failed(Failure),
 }

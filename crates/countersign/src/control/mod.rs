@@ -5,6 +5,7 @@
 //! | `message` | [`Request`] and [`Response`] |
 //! | `administer` | does what is asked, for the socket and without it |
 //! | `entrance` | [`Entrance`]: where an invited client can come in |
+//! | `penalties` | who has to wait after failed logins |
 //! | `wire` | lines of JSON, bounded |
 //! | `server` | [`ControlSocket`], which the gateway opens |
 //! | `client` | [`Owner`]: asks the running gateway, or works on the store while there is none |
@@ -16,6 +17,7 @@ mod administer;
 mod client;
 mod entrance;
 mod message;
+mod penalties;
 mod server;
 mod wire;
 
@@ -26,4 +28,5 @@ pub use message::{
     Der, Expiry, Failure, FailureCode, Listed, ListedInvitation, MOST_AT_ONCE, PassphraseFacts, Request,
     Response,
 };
+pub use penalties::ListedPenalty;
 pub use server::ControlSocket;

@@ -18,10 +18,11 @@ use super::{
     administer::administer,
     entrance::Entrance,
     message::{Failure, FailureCode, Request, Response},
-    wire,
+    penalties, wire,
 };
 use crate::{
     Peer,
+    gateway::Penalties,
     sys::{
         accounts::{Account, own_uid},
         files::create_directory,
@@ -38,15 +39,16 @@ pub struct ControlSocket {
     owner: Arc<Served>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Served {
     trust: Trust,
     entrances: watch::Receiver<Vec<Entrance>>,
     trail: Option<Trail>,
+    penalties: Option<Arc<Penalties>>,
 }
 
 impl ControlSocket {
-    /// Makes the socket at `path` for the store of `trust`, which is open. A missing directory is
+    /// Makes the socket at `path` for the store of `trust`, which is opened when it is asked for at the latest. A missing directory is
     /// made, if it is only the last one.
     ///
     /// # Errors
@@ -61,14 +63,20 @@ impl ControlSocket {
             let _ = create_directory(directory);
         }
         let listener = Listener::bind(&Address::Unix(path), &UnixOptions::default()).await?;
-        Ok(Self { listener, owner: Arc::new(Served { trust, entrances, trail: None }) })
+        Ok(Self { listener, owner: Arc::new(Served { trust, entrances, trail: None, penalties: None }) })
     }
 
     /// The same, with a record in `trail` of everything that the owner changes.
     #[must_use]
     pub fn recording(self, trail: Option<Trail>) -> Self {
-        let Served { trust, entrances, .. } = &*self.owner;
-        let owner = Arc::new(Served { trust: trust.clone(), entrances: entrances.clone(), trail });
+        let owner = Arc::new(Served { trail, ..Served::clone(&self.owner) });
+        Self { owner, ..self }
+    }
+
+    /// The same, showing and clearing these.
+    #[must_use]
+    pub fn showing(self, penalties: Option<Arc<Penalties>>) -> Self {
+        let owner = Arc::new(Served { penalties, ..Served::clone(&self.owner) });
         Self { owner, ..self }
     }
 
@@ -133,15 +141,14 @@ impl Served {
     fn decide(&self, request: Request, uid: u32) -> Response {
         let (word, quiet) = (request.word(), request.only_looks());
         let by = name_of(uid);
-        let Some(store) = self.trust.store() else {
-            return Response::Failed(Failure::new(
-                FailureCode::Store,
-                "the trust store: it is not open",
-                "restart the gateway",
-            ));
+        let response = match penalties::answer(self.penalties.as_deref(), request) {
+            Ok(response) => response,
+            // Where no socket asks the store it is opened for its owner, who finds the gateway in their way to it.
+            Err(request) => match self.trust.open() {
+                Ok(store) => administer(store, &self.entrances.borrow().clone(), request, &by),
+                Err(error) => Response::Failed(error.into()),
+            },
         };
-        let entrances = self.entrances.borrow().clone();
-        let response = administer(store, &entrances, request, &by);
         if let (Some(trail), false) = (&self.trail, quiet) {
             let certificate = match &response {
                 Response::Entry(entry) => Some(entry.fingerprint.as_str()),
@@ -161,7 +168,7 @@ impl Served {
                 "the owner changed the entry of {}",
                 entry.name.escape_debug()
             ),
-            _ if !quiet => tracing::info!(by, request = word, "the owner changed what is trusted"),
+            _ if !quiet => tracing::info!(by, request = word, "the owner's request was done"),
             _ => {}
         }
         response

@@ -8,7 +8,10 @@ use std::io::{self, BufRead, Read as _};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::message::{Der, Listed, ListedInvitation, Response};
+use super::{
+    message::{Der, Listed, ListedInvitation, Response},
+    penalties::ListedPenalty,
+};
 
 /// One line of a response.
 #[derive(Debug, Serialize, Deserialize)]
@@ -17,6 +20,7 @@ enum Part {
     Entry(Box<Listed>),
     Certificate(Der),
     Invitation(Box<ListedInvitation>),
+    Penalty(ListedPenalty),
     /// The last one.
     End(Response),
 }
@@ -39,6 +43,9 @@ pub(super) fn lines(mut response: Response) -> impl Iterator<Item = io::Result<Z
         Response::Invitations(all) => {
             std::mem::take(all).into_iter().map(|one| Part::Invitation(Box::new(one))).collect()
         }
+        Response::Penalties { penalties, .. } => {
+            std::mem::take(penalties).into_iter().map(Part::Penalty).collect()
+        }
         _ => Vec::new(),
     };
     parts.into_iter().chain([Part::End(response)]).map(|part| line(&part))
@@ -50,17 +57,22 @@ pub(super) fn lines(mut response: Response) -> impl Iterator<Item = io::Result<Z
 /// The stream ends early, or holds something else.
 pub(super) fn read_response(mut from: impl BufRead) -> io::Result<Response> {
     let (mut found, mut certificates, mut invited) = (Vec::new(), Vec::new(), Vec::new());
+    let mut penalised = Vec::new();
     loop {
         let line = read_line(&mut from)?;
         match parse::<Part>(&line)? {
             Part::Entry(entry) => found.push(*entry),
             Part::Certificate(certificate) => certificates.push(certificate),
             Part::Invitation(invitation) => invited.push(*invitation),
+            Part::Penalty(penalty) => penalised.push(penalty),
             Part::End(Response::Entries { first_place_free, .. }) => {
                 return Ok(Response::Entries { first_place_free, entries: found });
             }
             Part::End(Response::Certificates(_)) => return Ok(Response::Certificates(certificates)),
             Part::End(Response::Invitations(_)) => return Ok(Response::Invitations(invited)),
+            Part::End(Response::Penalties { refused, .. }) => {
+                return Ok(Response::Penalties { refused, penalties: penalised });
+            }
             Part::End(response) => return Ok(response),
         }
     }

@@ -87,6 +87,7 @@ impl Penalties {
             self.ledger = Mutex::new(self.ledger.into_inner().with(kept, elapsed, Instant::now()));
             self.key = key;
         }
+        keeper.prepare();
         self.keeper = Some(Arc::new(keeper));
         self
     }

@@ -93,11 +93,18 @@ impl Gateway {
         let crowd = Crowd::new(limits.max_unauthenticated);
         let crowd = Arc::new(crowd.per_source(limits.max_per_source, limits.penalty_exempt.clone()));
         let trust = keeps_state.then(|| config.trust.clone());
-        let control = match (&trust, &config.control) {
-            (Some(trust), Some(path)) => {
+        let control = match &config.control {
+            Some(path) if keeps_state || penalties.is_some() => {
                 let entrances = certificates.entrances(config, &doors)?;
-                let socket = ControlSocket::open(path.clone(), trust.clone(), entrances).await;
-                Some(socket.map_err(StartError::Control)?.recording(trail.clone()))
+                match ControlSocket::open(path.clone(), config.trust.clone(), entrances).await {
+                    Ok(socket) => Some(socket.recording(trail.clone()).showing(penalties.clone())),
+                    Err(error) if keeps_state => return Err(StartError::Control(error)),
+                    // All that its owner cannot do without it is to look at penalties.
+                    Err(error) => {
+                        tracing::warn!("control socket {error}. The gateway goes on without it");
+                        None
+                    }
+                }
             }
             _ => None,
         };

@@ -53,11 +53,22 @@ impl Keeper {
         Record::parse(&text).ok_or_else(|| "it is damaged, or of a later version".to_owned())
     }
 
+    /// Makes the directory where there is none, so that the log says at the start what cannot be kept.
+    pub(super) fn prepare(&self) {
+        let made = self.path.parent().map_or(Ok(()), private_directory);
+        self.tell(&made);
+    }
+
     /// Writes a record, and says whether that worked. The log hears of it when that changes.
     pub(super) fn write(&self, record: &Record) -> bool {
         let written = self.try_write(record);
-        let failed = self.failing.swap(written.is_err(), Ordering::Relaxed);
-        match (&written, failed) {
+        self.tell(&written);
+        written.is_ok()
+    }
+
+    fn tell(&self, done: &Result<(), ConfigError>) {
+        let failed = self.failing.swap(done.is_err(), Ordering::Relaxed);
+        match (done, failed) {
             (Err(error), false) => tracing::warn!(
                 "penalties are kept in memory alone, and forgotten at the next start: {error}. To mend it: {}",
                 error.fix()
@@ -65,7 +76,6 @@ impl Keeper {
             (Ok(()), true) => tracing::info!("penalties are written down again"),
             _ => {}
         }
-        written.is_ok()
     }
 
     fn try_write(&self, record: &Record) -> Result<(), ConfigError> {
