@@ -40,6 +40,14 @@ impl Key {
         Self { public, place }
     }
 
+    /// The environment of a program of Python that finds this key where it looks for one of hardware.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let device = Path::new(env!("CARGO_MANIFEST_DIR")).join("fido/device");
+        let device = device.to_str().expect("a UTF-8 path").to_owned();
+        vec![("SOFT_KEY", self.place.text("key")), ("PYTHONPATH", device)]
+    }
+
     /// The response to a challenge, and what is sent beside it. Python verifies it, too, before it comes.
     #[must_use]
     pub fn sign(&self, how: &Signing<'_>, challenge: &[u8]) -> (Vec<u8>, Vec<u8>) {

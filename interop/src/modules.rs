@@ -1,8 +1,8 @@
 //! The table of modules: how each is written for the gateway and for a real Xpra server, and who gets in.
 //!
 //! The same rows are played by the real client at the real server (the control: it shows that the rows are true), by
-//! the real client at the gateway, and by our client at both. `hosts` has no control here: Xpra reads the tables of
-//! the machine only, and `tests/hosts.rs` puts ours to the TCP wrappers themselves.
+//! the real client at the gateway, and by our client at both. Xpra's `hosts` reads the tables of the machine only, so the
+//! grid has it ask a library that reads the test's own; `tests/hosts.rs` puts ours to the TCP wrappers themselves.
 
 use std::fmt;
 
@@ -58,6 +58,8 @@ pub struct Attempt {
     pub user: &'static str,
     /// Password files, one per challenge; none: nothing to answer with.
     pub files: Vec<String>,
+    /// How our client answers, if not with the files.
+    pub handler: Option<String>,
     /// More environment of the client, for what is not in a file.
     pub environment: Vec<(&'static str, String)>,
     /// What must come of it.
@@ -65,6 +67,12 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// Somebody who has nothing but a name.
+    #[must_use]
+    pub fn bare(user: &'static str, outcome: Outcome) -> Self {
+        Self { user, files: Vec::new(), handler: None, environment: Vec::new(), outcome }
+    }
+
     /// The arguments that hand the password files to a real client.
     #[must_use]
     pub fn xpra_arguments(&self) -> Vec<String> {
@@ -77,6 +85,9 @@ impl Attempt {
     /// The same for our own client.
     #[must_use]
     pub fn our_arguments(&self) -> Vec<String> {
+        if let Some(handler) = &self.handler {
+            return vec![format!("--challenge-handlers={handler}")];
+        }
         match self.files.as_slice() {
             [] => Vec::new(),
             [file] => vec![format!("--password-file={file}")],
@@ -203,7 +214,7 @@ pub fn chain(place: &Place) -> Case {
     let (right, wrong) = (place.file("right", RIGHT), place.file("wrong", WRONG));
     let attempt = |user, files: &[&String], outcome| {
         let files = files.iter().map(|file| (*file).clone()).collect();
-        Attempt { user, files, environment: Vec::new(), outcome }
+        Attempt { files, ..Attempt::bare(user, outcome) }
     };
     Case {
         name: "file, then multifile",
@@ -226,13 +237,23 @@ pub fn chain(place: &Place) -> Case {
 /// `exec`: a program that says yes. Nothing is asked, and a client that has a password gets in with it as well.
 #[must_use]
 pub fn exec_passing(place: &Place) -> Case {
-    unasked(place, "exec, passing", ["exec:command=/bin/true", "exec(command=/bin/true)"], Outcome::In)
+    exec(place, "exec, passing", "/bin/true", Outcome::In)
 }
 
 /// `exec`: a program that says no.
 #[must_use]
 pub fn exec_failing(place: &Place) -> Case {
-    unasked(place, "exec, failing", ["exec:command=/bin/false", "exec(command=/bin/false)"], Outcome::Refused)
+    exec(place, "exec, failing", "/bin/false", Outcome::Refused)
+}
+
+/// `exec`. A server of Xpra collects whatever child has ended, at each signal that one has; so it takes the exit code of
+/// the program, at times, from the thread that waits for it, and what that thread then finds counts as 0. Where it looks
+/// for each child by itself instead (a variable of its own), no code is lost.
+fn exec(place: &Place, name: &'static str, program: &str, outcome: Outcome) -> Case {
+    let module = [format!("exec:command={program}"), format!("exec(command={program})")];
+    let polling = ("XPRA_USE_PROCESS_POLLING", "1".to_owned());
+    let case = unasked(place, name, module.each_ref().map(String::as_str), outcome);
+    Case { environment: vec![polling], ..case }
 }
 
 /// `peercred`: the account that the tests run as is the one that is let in.
@@ -257,14 +278,14 @@ pub fn peercred_unlisted(place: &Place) -> Case {
 #[must_use]
 pub fn hosts_allowing(place: &Place) -> Case {
     let module = tables(place, "xpra: 127.0.0.1\n");
-    Case { sockets: &[Socket::Tcp], ..unasked(place, "hosts, allowing", ["", &module], Outcome::In) }
+    Case { sockets: &[Socket::Tcp], ..unasked(place, "hosts, allowing", ["hosts", &module], Outcome::In) }
 }
 
 /// `hosts`: tables that let only others in.
 #[must_use]
 pub fn hosts_denying(place: &Place) -> Case {
     let module = tables(place, "xpra: 192.0.2.1\nsshd: 127.0.0.1\n");
-    unasked(place, "hosts, denying", ["", &module], Outcome::Refused)
+    unasked(place, "hosts, denying", ["hosts", &module], Outcome::Refused)
 }
 
 /// `hosts`, then `sqlite`: from here, and with a password.
@@ -289,7 +310,7 @@ pub fn sqlite_then_hosts(place: &Place) -> Case {
 /// A module that asks nothing: the same comes of a client with a password and of one without.
 fn unasked(place: &Place, name: &'static str, [xpra, ours]: [&str; 2], outcome: Outcome) -> Case {
     let password = place.file("whatever", WRONG);
-    let attempt = |files| Attempt { user: "alice", files, environment: Vec::new(), outcome };
+    let attempt = |files| Attempt { files, ..Attempt::bare("alice", outcome) };
     Case {
         name,
         xpra: vec![xpra.to_owned()],
@@ -322,20 +343,11 @@ fn database(place: &Place) -> String {
 /// one; left by a client that has none.
 fn attempts(place: &Place, known: &[&'static str], unknown: &[&'static str]) -> Vec<Attempt> {
     let (right, wrong) = (place.file("right", RIGHT), place.file("wrong", WRONG));
-    let with = |user, file: &String, outcome| Attempt {
-        user,
-        files: vec![file.clone()],
-        environment: Vec::new(),
-        outcome,
-    };
+    let with =
+        |user, file: &String, outcome| Attempt { files: vec![file.clone()], ..Attempt::bare(user, outcome) };
     let mut attempts: Vec<_> = known.iter().map(|user| with(*user, &right, Outcome::In)).collect();
     attempts.push(with(known[0], &wrong, Outcome::Refused));
-    attempts.push(Attempt {
-        user: known[0],
-        files: Vec::new(),
-        environment: Vec::new(),
-        outcome: Outcome::NothingToSay,
-    });
+    attempts.push(Attempt::bare(known[0], Outcome::NothingToSay));
     attempts.extend(unknown.iter().map(|user| with(*user, &right, Outcome::Refused)));
     attempts
 }

@@ -42,6 +42,19 @@ impl Services {
         &self.place
     }
 
+    /// The environment of a program that knows nothing of another folder for these files: the PAM wrapper has its libpam
+    /// read this one.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let [folder, wrapper] = [self.place.path(""), wrapper("libpam_wrapper.so")];
+        let text = |path: PathBuf| path.to_str().expect("a UTF-8 path").trim_end_matches('/').to_owned();
+        vec![
+            ("PAM_WRAPPER", "1".to_owned()),
+            ("PAM_WRAPPER_SERVICE_DIR", text(folder)),
+            ("LD_PRELOAD", text(wrapper)),
+        ]
+    }
+
     /// Compiles a module of PAM from C and returns its path. The compiler is the one that links Rust.
     #[must_use]
     pub fn module(&self, name: &str, source: &str) -> String {
@@ -94,9 +107,12 @@ pub fn account(password: &str) -> Option<Account> {
 /// `pam_matrix.so` of the PAM wrapper: names and passwords in a text file, for logins without root.
 #[must_use]
 pub fn matrix() -> String {
+    wrapper("pam_wrapper/pam_matrix.so").to_str().expect("a UTF-8 path").to_owned()
+}
+
+/// A library of the PAM wrapper, which lies in another folder on each architecture.
+fn wrapper(name: &str) -> PathBuf {
     let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
-    let found: Option<PathBuf> =
-        folders.map(|folder| folder.path().join("pam_wrapper/pam_matrix.so")).find(|path| path.is_file());
-    let found = found.expect("pam_matrix.so is not installed: `cargo xtask deps`");
-    found.to_str().expect("a UTF-8 path").to_owned()
+    let found = folders.map(|folder| folder.path().join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not installed: `cargo xtask deps`"))
 }

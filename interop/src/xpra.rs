@@ -2,7 +2,7 @@
 //!
 //! Only `info` and `attach` prove a login: `version` and some other requests are answered before it.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use crate::{
     Place,
@@ -201,11 +201,16 @@ pub fn expect_answer_of(session: &Session, finished: Finished) {
 
 /// Keeps a program away from the files, displays and secrets of whoever runs the tests.
 pub(crate) fn at_home(command: &mut Command, home: &Place) {
-    let runtime = home.path("runtime");
+    at_home_in(command, &home.path(""));
+}
+
+/// The same in a folder that is there already.
+pub(crate) fn at_home_in(command: &mut Command, home: &Path) {
+    let runtime = home.join("runtime");
     fs::create_dir_all(&runtime).expect("a folder in the test's own place");
     // Newer servers refuse one that others can read.
     fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700)).expect("permissions of an own folder");
-    command.env("HOME", home.path("")).env("XDG_RUNTIME_DIR", runtime).env("LC_ALL", "C.UTF-8");
+    command.env("HOME", home).env("XDG_RUNTIME_DIR", runtime).env("LC_ALL", "C.UTF-8");
     for name in [
         "DISPLAY",
         "XPRA_PASSWORD",

@@ -1,8 +1,10 @@
-//! Xpra's AES: Debian's client at the gateway, our client at Debian's server, and our two ends in every mode.
+//! Xpra's AES: each version of Xpra at the gateway and our client at each, in every mode that they have; and our two ends.
 
 use countersign_interop::{
     Place,
     gateway::{Door, Gateway, countersign},
+    grid::{Peer, Served, Transport},
+    modules,
     process::{Finished, must, run, run_with_input},
     xpra::{self, Attached, Session, exit},
 };
@@ -146,6 +148,71 @@ fn our_client_leaves_a_server_that_does_not_encrypt() {
     let finished =
         secrets.info(&secrets.ours("AES", &secrets.key), &format!("tcp://alice@{}/", gateway.tcp()));
     finished.expect_code(76).expect_text("does not encrypt as this client does");
+}
+
+/// The modes of each version; the first is the default, CBC.
+const MODES: [(Peer, &[&str]); 3] =
+    [(Peer::Xpra3, &["AES"]), (Peer::Xpra4, &EVERY_MODE), (Peer::Xpra6, &["AES", "AES-CBC", "AES-CTR"])];
+
+const EVERY_MODE: [&str; 5] = ["AES", "AES-CBC", "AES-CTR", "AES-GCM", "AES-CFB"];
+
+#[test]
+fn each_xpra_logs_in_at_ours_in_each_mode_that_it_has() {
+    let secrets = Secrets::new();
+    for mode in EVERY_MODE {
+        let gateway = secrets.gateway("bind-tcp", &format!(",encryption={mode}"), None);
+        let address = format!("tcp://alice@127.0.0.1:{}/", gateway.port());
+        for (peer, modes) in MODES.into_iter().filter(|(peer, _)| peer.is_here()) {
+            let knock = |encryption: &[String]| {
+                let password = format!("--password-file={}", secrets.password);
+                peer.info(&address, &[&[password][..], encryption].concat(), &[])
+            };
+            let with_key = knock(&peer.encryption(mode, &secrets.key));
+            if !modes.contains(&mode) {
+                assert_ne!(with_key.code, exit::OK, "{mode} is listed as one that {} has not", peer.name());
+                with_key.expect_text("is not supported");
+                continue;
+            }
+            with_key.expect_success().expect_text("encryption.version=AES");
+            // In the modes without padding a client may take what it cannot read for a packet, and wait for the next.
+            if mode.ends_with("AES") || mode.ends_with("CBC") {
+                let with_another = knock(&peer.encryption(mode, &secrets.other));
+                assert_ne!(with_another.code, exit::OK, "{} in {mode} with another key", peer.name());
+            }
+            let in_clear = knock(&[]);
+            assert_ne!(in_clear.code, exit::OK, "{} in clear", peer.name());
+            in_clear.expect_text("this socket takes AES only");
+        }
+    }
+}
+
+#[test]
+fn ours_logs_in_at_each_xpra_in_each_mode_that_it_has() {
+    let secrets = Secrets::new();
+    let case = modules::file(&secrets.place);
+    let password = case.attempts[0].our_arguments();
+    for (peer, modes) in MODES.into_iter().filter(|(peer, _)| peer.is_here()) {
+        // Servers of 6.5.5 encrypt nothing, whatever they are told; the grid has that.
+        if peer == Peer::Xpra6 {
+            continue;
+        }
+        let served = Served::start(peer, &case, &[Transport::Aes]).expect("a server");
+        let address = served.address(Peer::Ours, Transport::Aes, "alice");
+        let knock = |mode: &str, key: &str| {
+            Peer::Ours.info(&address, &[&password[..], &Peer::Ours.encryption(mode, key)].concat(), &[])
+        };
+        for mode in EVERY_MODE {
+            // 3.1.3 is told of no mode, and has one.
+            if modes.contains(&mode) || mode == "AES-CBC" {
+                knock(mode, &served.key).expect_success();
+            } else {
+                knock(mode, &served.key).expect_code(76).expect_text("it has another key, or it was altered");
+            }
+            knock(mode, &secrets.other).expect_code(76).expect_text("it has another key");
+        }
+        let in_clear = Peer::Ours.info(&address, &password, &[]).expect_code(76);
+        in_clear.expect_text("nothing but encrypted packets").expect_text("--encryption=AES");
+    }
 }
 
 #[test]

@@ -1,47 +1,98 @@
-//! The grid of clients, servers, sockets and modules (`countersign_interop::grid`), one test for each pair of programs.
+//! The grid of clients, servers, sockets and modules (`countersign_interop::grid`): one test for each pair of programs and
+//! half of the kinds of socket, so that they run side by side.
 
 use std::{fs, path::Path};
 
-use countersign_interop::grid::{Peer, control, page, play};
+use countersign_interop::grid::{Peer, Transport, control, page, play};
 
 #[test]
 fn xpra_3_logs_in_at_ours() {
-    play(Peer::Xpra3, Peer::Ours);
+    play(Peer::Xpra3, Peer::Ours, &Transport::IN_CLEAR);
+}
+
+#[test]
+fn xpra_3_logs_in_at_ours_encrypted() {
+    play(Peer::Xpra3, Peer::Ours, &Transport::ENCRYPTED);
 }
 
 #[test]
 fn xpra_4_logs_in_at_ours() {
-    play(Peer::Xpra4, Peer::Ours);
+    play(Peer::Xpra4, Peer::Ours, &Transport::IN_CLEAR);
+}
+
+#[test]
+fn xpra_4_logs_in_at_ours_encrypted() {
+    play(Peer::Xpra4, Peer::Ours, &Transport::ENCRYPTED);
 }
 
 #[test]
 fn xpra_6_logs_in_at_ours() {
-    play(Peer::Xpra6, Peer::Ours);
+    play(Peer::Xpra6, Peer::Ours, &Transport::IN_CLEAR);
+}
+
+#[test]
+fn xpra_6_logs_in_at_ours_encrypted() {
+    play(Peer::Xpra6, Peer::Ours, &Transport::ENCRYPTED);
 }
 
 #[test]
 fn ours_logs_in_at_xpra_3() {
-    play(Peer::Ours, Peer::Xpra3);
+    play(Peer::Ours, Peer::Xpra3, &Transport::IN_CLEAR);
+}
+
+#[test]
+fn ours_logs_in_at_xpra_3_encrypted() {
+    play(Peer::Ours, Peer::Xpra3, &Transport::ENCRYPTED);
 }
 
 #[test]
 fn ours_logs_in_at_xpra_4() {
-    play(Peer::Ours, Peer::Xpra4);
+    play(Peer::Ours, Peer::Xpra4, &Transport::IN_CLEAR);
+}
+
+#[test]
+fn ours_logs_in_at_xpra_4_encrypted() {
+    play(Peer::Ours, Peer::Xpra4, &Transport::ENCRYPTED);
 }
 
 #[test]
 fn ours_logs_in_at_xpra_6() {
-    play(Peer::Ours, Peer::Xpra6);
+    play(Peer::Ours, Peer::Xpra6, &Transport::IN_CLEAR);
+}
+
+#[test]
+fn ours_logs_in_at_xpra_6_encrypted() {
+    play(Peer::Ours, Peer::Xpra6, &[Transport::Tls, Transport::Wss]);
+}
+
+#[test]
+fn ours_does_not_log_in_at_xpra_6_under_aes() {
+    play(Peer::Ours, Peer::Xpra6, &[Transport::Aes]);
 }
 
 #[test]
 fn ours_logs_in_at_ours() {
-    play(Peer::Ours, Peer::Ours);
+    play(Peer::Ours, Peer::Ours, &Transport::IN_CLEAR);
 }
 
 #[test]
-fn each_xpra_agrees_with_the_table_on_itself() {
-    Peer::THEIRS.into_iter().for_each(control);
+fn ours_logs_in_at_ours_encrypted() {
+    play(Peer::Ours, Peer::Ours, &Transport::ENCRYPTED);
+}
+
+#[test]
+fn xpra_3_logs_in_at_each_xpra() {
+    Peer::THEIRS.into_iter().for_each(|server| control(Peer::Xpra3, server));
+}
+
+#[test]
+fn xpra_4_logs_in_at_each_xpra() {
+    Peer::THEIRS.into_iter().for_each(|server| control(Peer::Xpra4, server));
+}
+
+#[test]
+fn xpra_6_logs_in_at_each_xpra() {
+    Peer::THEIRS.into_iter().for_each(|server| control(Peer::Xpra6, server));
 }
 
 #[test]

@@ -35,6 +35,8 @@ COMPILED = {
     "xpra/net/lz4/lz4.pyx": {"libraries": ["lz4"]},
     "xpra/buffers/cyxor.pyx": {},
     "xpra/buffers/membuf.pyx": {"more": ["xpra/buffers/memalign.c"]},
+    "xpra/server/pam.pyx": {"libraries": ["pam", "pam_misc"], "folders": ["/usr/include/security"]},
+    "xpra/platform/pam.pyx": {"libraries": ["pam", "pam_misc"]},
 }
 # The machine's own configuration is another version's, and a server that root runs would start D-Bus and CUPS.
 RUN = """import os
@@ -68,7 +70,7 @@ def build(target):
         if process.returncode:
             raise Missing(f"Xpra {version} does not compile:\n{output}")
         with open(mark(target, version), "w") as file:
-            file.write(XPRA[version])
+            file.write(state(version))
         print(f"built Xpra {version}")
 
 
@@ -96,7 +98,7 @@ def compile_here():
     from setuptools import Extension, setup
     extensions = [
         Extension(path.removesuffix(".pyx").replace("/", "."), [path, *linked.get("more", [])],
-                  libraries=linked.get("libraries", []))
+                  libraries=linked.get("libraries", []), include_dirs=linked.get("folders", []))
         for path, linked in COMPILED.items() if os.path.exists(path)
     ]
     setup(name="xpra", packages=[], ext_modules=cythonize(extensions, language_level=3),
@@ -142,9 +144,14 @@ def index():
 def is_complete(target, version):
     try:
         with open(mark(target, version)) as file:
-            return file.read() == XPRA[version]
+            return file.read() == state(version)
     except OSError:
         return False
+
+
+def state(version):
+    """What a build was made of: with another list of what is compiled, it is made anew."""
+    return "\n".join([XPRA[version], *COMPILED, ""])
 
 
 def mark(target, version):

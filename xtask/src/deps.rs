@@ -57,6 +57,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/lib/python3/dist-packages/setuptools/__init__.py", "python3-setuptools"),
     ("python3-config", "python3-dev"),
     ("/usr/include/lz4.h", "liblz4-dev"),
+    ("/usr/include/security/pam_appl.h", "libpam0g-dev"),
+    // What a server of it asks a directory with.
+    ("/usr/lib/python3/dist-packages/ldap/__init__.py", "python3-ldap"),
     ("postgres", "postgresql"),
     ("psql", "postgresql-client"),
     ("mariadbd", "mariadb-server"),
@@ -69,6 +72,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("slapd", "slapd"),
     ("ldapwhoami", "ldap-utils"),
     ("socat", "socat"),
+    // The tests call its library, libwrap, as well.
     ("tcpdmatch", "tcpd"),
     ("python3", "python3"),
     // The tests call its library.

@@ -1,59 +1,193 @@
-//! What a peer cannot do itself. What is in [`LIMITS`] is tried all the same, and fails the day it works; what is in
-//! [`NOT_OFFERED`] has no server that it could be tried at.
+//! What a peer cannot do itself. It is tried all the same, what is said here must be seen, and the test fails the day that it
+//! works.
 
-use super::{Came, Peer, Row, Transport};
+use super::{Came, Peer, Transport, services::ANOTHERS_NAME};
+use crate::modules::Outcome;
 
-/// Why this client cannot log in at this server so, if it cannot.
-pub(super) fn why_not(client: Peer, server: Peer, row: &Row, transport: Transport) -> Option<&'static str> {
-    let line = LIMITS.iter().find(|limit| (limit.applies)(client, server, row.name, transport));
-    line.map(|limit| limit.reason)
-}
-
-/// Whether a server of this kind is not even started for the row, and why.
-pub(super) fn is_not_offered(server: Peer, row: &Row) -> Option<&'static str> {
-    let line = NOT_OFFERED.iter().find(|(name, _)| *name == row.name && server != Peer::Ours);
-    line.map(|(_, reason)| *reason)
+/// What is known of this client at this server.
+pub(super) fn at(
+    client: Peer,
+    server: Peer,
+    row: &str,
+    transport: Transport,
+) -> impl Iterator<Item = &'static Limit> {
+    LIMITS.iter().filter(move |limit| {
+        (limit.rows.is_empty() || limit.rows.contains(&row)) && (limit.applies)(client, server, transport)
+    })
 }
 
 /// Whether an attempt is worth another: a server of 3.1.3 now and then begins a TLS handshake with data of the
 /// connection before. It happens to whoever comes back at once, as our client does that has to say hello in an older
 /// encoder.
 pub(super) fn mixes_up_connections(server: Peer, came: &Came) -> bool {
-    let is_mixed_up = |how: &String| how.contains("got ApplicationData when expecting Handshake");
+    let is_mixed_up = |how: &String| how.contains("when expecting Handshake");
     server == Peer::Xpra3 && matches!(came, Came::Broke(how) if is_mixed_up(how))
 }
 
-/// Every line of the tables: what it is about, and why.
-pub(super) fn all() -> Vec<(String, &'static str)> {
-    let limits = LIMITS.iter().map(|limit| (limit.subject.to_owned(), limit.reason));
-    let rows = NOT_OFFERED.iter().map(|(row, reason)| (format!("`{row}` at a server of Xpra"), *reason));
-    limits.chain(rows).collect()
+/// One line of the table.
+#[derive(Debug)]
+pub(super) struct Limit {
+    /// Its mark on the page.
+    pub(super) mark: &'static str,
+    rows: &'static [&'static str],
+    case: Option<&'static str>,
+    applies: fn(Peer, Peer, Transport) -> bool,
+    fault: Fault,
+    /// Why it is so.
+    pub(super) reason: &'static str,
 }
 
-struct Limit {
-    subject: &'static str,
-    applies: fn(Peer, Peer, &str, Transport) -> bool,
-    reason: &'static str,
+impl Limit {
+    /// Whether it is about this chain of the row.
+    pub(super) fn is_of(&self, case: &str) -> bool {
+        self.case.is_none_or(|of| of == case)
+    }
+
+    /// What one of the two programs says then; nothing if it does not know.
+    pub(super) fn text(&self) -> &'static str {
+        match self.fault {
+            Fault::KeepsOut(text) | Fault::Breaks(text) => text,
+            Fault::LetsIn => "",
+        }
+    }
+
+    /// Whether this is what was to come of an attempt, given what would be without the limit.
+    pub(super) fn judge(
+        &self,
+        expected: &Came,
+        came: &Came,
+        is_said: impl Fn(&str) -> bool,
+    ) -> Result<(), &'static str> {
+        let (let_in, refused) = (Came::To(Outcome::In), Came::To(Outcome::Refused));
+        let is_it = match self.fault {
+            Fault::KeepsOut(text) if *expected == let_in => *came != let_in && is_said(text),
+            // Whoever else comes may be told anything.
+            Fault::KeepsOut(_) => *came != let_in,
+            Fault::LetsIn if *expected == refused => *came == let_in,
+            Fault::Breaks(text) if *expected == refused => matches!(came, Came::Broke(_)) && is_said(text),
+            Fault::LetsIn | Fault::Breaks(_) => came.is_as(expected),
+        };
+        match is_it {
+            true => Ok(()),
+            false if came.is_as(expected) => Err("it works, so this is not true any more"),
+            false => Err("it is not as is said here"),
+        }
+    }
 }
 
-const LIMITS: &[Limit] = &[Limit {
-    subject: "`scram` with a client of Xpra",
-    applies: |client, _, row, _| client != Peer::Ours && row == "scram",
-    reason: "these versions of Xpra have no SCRAM",
-}];
+/// What goes wrong.
+#[derive(Debug)]
+enum Fault {
+    /// Whoever is right does not get in, and one of the two programs says this.
+    KeepsOut(&'static str),
+    /// Whoever is wrong gets in.
+    LetsIn,
+    /// Whoever is wrong is not let in, and is told of an error instead of a refusal; one of the two programs says this.
+    Breaks(&'static str),
+}
 
-/// Rows that no server of Xpra is started for, and why.
-const NOT_OFFERED: &[(&str, &str)] = &[
-    ("exec", "the exit code of the program was lost at times, and whoever asked let in, why is not known"),
-    (
-        "hosts",
-        "its server reads the tables of the machine alone; `interop/tests/hosts.rs` puts ours to the TCP wrappers",
-    ),
-    ("pam", "its server asks for the machine's own accounts; `interop/tests/pam.rs` has ours with real ones"),
-    ("ldap", "its server needs a library that is not installed here"),
-    (
-        "kerberos-token",
-        "3.1.3 ends with a type error before it looks at a ticket, and later ones take anybody's for any name",
-    ),
-    ("scram", "these versions of Xpra have no SCRAM"),
+/// All of them, in the order of the page.
+pub(super) const LIMITS: &[Limit] = &[
+    Limit {
+        mark: "lz4",
+        rows: &[],
+        case: None,
+        applies: |client, server, _| matches!(client, Peer::Xpra4 | Peer::Xpra6) && server == Peer::Xpra3,
+        fault: Fault::KeepsOut("lz4 is not available"),
+        reason: "the client compresses what it says first with LZ4, which Debian's 3.1.3 cannot read",
+    },
+    Limit {
+        mark: "zlib",
+        rows: &[],
+        case: None,
+        applies: |client, server, _| client == Peer::Xpra3 && server == Peer::Xpra6,
+        fault: Fault::KeepsOut("zlib is not available"),
+        reason: "the client compresses what it says first with zlib, which 6.x cannot read",
+    },
+    Limit {
+        mark: "rencode",
+        rows: &[],
+        case: None,
+        applies: |client, server, _| client == Peer::Xpra4 && server == Peer::Xpra6,
+        fault: Fault::KeepsOut("'rencode' decoder is not available"),
+        reason: "the client encodes what it says first with rencode, which 6.x cannot read",
+    },
+    Limit {
+        mark: "aes-4",
+        rows: &[],
+        case: None,
+        applies: |client, server, transport| {
+            (client, server, transport) == (Peer::Xpra6, Peer::Xpra4, Transport::Aes)
+        },
+        fault: Fault::KeepsOut("unencrypted packet dropped"),
+        reason: "the client says how it wants to be written to in another way than 4.x reads",
+    },
+    Limit {
+        mark: "no-scram",
+        rows: &["scram"],
+        case: None,
+        applies: |client, server, _| client != Peer::Ours && server == Peer::Ours,
+        fault: Fault::KeepsOut("no acceptable digest is offered"),
+        reason: "no client of these versions has SCRAM",
+    },
+    Limit {
+        mark: "no-scram-module",
+        rows: &["scram"],
+        case: None,
+        applies: |_, server, _| server != Peer::Ours,
+        fault: Fault::KeepsOut("cannot load authentication module 'scram'"),
+        reason: "no server of these versions has SCRAM, and with such a chain it does not start",
+    },
+    Limit {
+        mark: "no-fido2",
+        rows: &["fido2"],
+        case: None,
+        applies: |client, server, _| {
+            matches!(client, Peer::Xpra3 | Peer::Xpra4) && matches!(server, Peer::Ours | Peer::Xpra6)
+        },
+        fault: Fault::KeepsOut("no acceptable digest is offered"),
+        reason: "the client has no FIDO2, which came with 6.5",
+    },
+    Limit {
+        mark: "no-fido2-module",
+        rows: &["fido2"],
+        case: None,
+        applies: |_, server, _| matches!(server, Peer::Xpra3 | Peer::Xpra4),
+        fault: Fault::KeepsOut("cannot load authentication module 'fido2'"),
+        reason: "the server has no FIDO2, which came with 6.5, and with such a chain it does not start",
+    },
+    Limit {
+        mark: "aes-6",
+        rows: &[],
+        case: None,
+        applies: |_, server, transport| server == Peer::Xpra6 && transport == Transport::Aes,
+        fault: Fault::KeepsOut("login timeout"),
+        reason: "a server of 6.5.5 takes the options of its encryption and encrypts nothing, and what it says in clear is not read by a client that wants it, until one of them gives up",
+    },
+    Limit {
+        mark: "hosts-unix",
+        rows: &["hosts"],
+        case: None,
+        applies: |_, server, transport| server != Peer::Ours && transport == Transport::Unix,
+        fault: Fault::Breaks("string index out of range"),
+        reason: "where there is no address the module ends with an error, which the client is shown",
+    },
+    Limit {
+        mark: "ticket",
+        rows: &["kerberos-token"],
+        case: None,
+        applies: |_, server, transport| {
+            matches!(server, Peer::Xpra3 | Peer::Xpra4) && transport.is_confidential()
+        },
+        fault: Fault::KeepsOut("argument 2 must be str, not bytes"),
+        reason: "the module ends with a type error before it looks at a ticket, and refuses everybody",
+    },
+    Limit {
+        mark: "anothers-name",
+        rows: &["kerberos-token"],
+        case: Some(ANOTHERS_NAME),
+        applies: |_, server, transport| server == Peer::Xpra6 && transport.is_confidential(),
+        fault: Fault::LetsIn,
+        reason: "whoever has a ticket for the service is let in, under any name",
+    },
 ];

@@ -2,52 +2,65 @@
 
 use std::fmt::Write as _;
 
-use super::{Peer, ROWS, Row, Transport, limits};
+use super::{CONTROL, Peer, ROWS, Row, Transport, limits};
 
 /// The page.
 #[must_use]
 pub fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
     let clients = [Peer::Xpra3, Peer::Xpra4, Peer::Xpra6, Peer::Ours];
-    let pairs = clients.map(|client| (client, (client, Peer::Ours)));
-    table(&mut page, "Clients at the gateway", &pairs);
+    table(&mut page, "Clients at the gateway", &clients.map(|client| (client, (client, Peer::Ours))));
     let pairs = Peer::THEIRS.map(|server| (server, (Peer::Ours, server)));
     table(&mut page, "Our client at servers", &pairs);
-    page.push_str("\n## What is not there\n\n");
-    for (subject, reason) in limits::all() {
-        let _ = writeln!(page, "- {subject}: {reason}.");
+    controls(&mut page);
+    page.push_str("\n## What the marks say\n\n");
+    for limit in limits::LIMITS {
+        let _ = writeln!(page, "[^{}]: {}.", limit.mark, limit.reason);
     }
     page
 }
 
 /// One table: modules by sockets, and in each cell the peers that it is played with.
 fn table(page: &mut String, title: &str, pairs: &[(Peer, (Peer, Peer))]) {
-    let _ = write!(page, "\n## {title}\n\n| module |");
-    for transport in Transport::ALL {
-        let _ = write!(page, " {} |", transport.title());
-    }
-    let _ = writeln!(page, "\n|---|{}", "---|".repeat(Transport::ALL.len()));
+    let _ = write!(page, "\n## {title}\n");
+    head(page, "module");
     for row in ROWS {
         let cells = Transport::ALL.map(|transport| cell(row, transport, pairs));
-        if cells.iter().any(|cell| !cell.is_empty()) {
-            let _ = writeln!(page, "| {} | {} |", row.name, cells.join(" | "));
+        let _ = writeln!(page, "| {} | {} |", row.name, cells.join(" | "));
+    }
+}
+
+/// The table of Xpra's programs among themselves.
+fn controls(page: &mut String) {
+    page.push_str(CONTROLS);
+    let Some(row) = ROWS.iter().find(|row| row.name == CONTROL) else { return };
+    head(page, "client at server");
+    for client in Peer::THEIRS {
+        for server in Peer::THEIRS {
+            let cells = Transport::ALL.map(|transport| {
+                let marks = marks(client, server, row, transport);
+                format!("{}{}", server.letter(), marks)
+            });
+            let _ = writeln!(page, "| {} at {} | {} |", client.letter(), server.letter(), cells.join(" | "));
         }
     }
 }
 
+fn head(page: &mut String, first: &str) {
+    let titles = Transport::ALL.map(Transport::title);
+    let _ = writeln!(page, "\n| {first} | {} |\n|---|{}", titles.join(" | "), "---|".repeat(titles.len()));
+}
+
 fn cell(row: &Row, transport: Transport, pairs: &[(Peer, (Peer, Peer))]) -> String {
-    let is_played = |client, server| {
-        row.is_played(client, transport)
-            && limits::is_not_offered(server, row).is_none()
-            && limits::why_not(client, server, row, transport).is_none()
+    let letter = |(peer, (client, server)): &(Peer, (Peer, Peer))| {
+        format!("{}{}", peer.letter(), marks(*client, *server, row, transport))
     };
-    let played = pairs.iter().filter(|(_, (client, server))| is_played(*client, *server));
-    let letters: Vec<_> = played.map(|(peer, _)| peer.letter()).collect();
-    match letters.join(" ") {
-        none if none.is_empty() => none,
-        all if row.wire.opens(transport) => all,
-        all => format!("({all})"),
-    }
+    let letters = pairs.iter().map(letter).collect::<Vec<_>>().join(" ");
+    if row.wire.opens(transport) { letters } else { format!("({letters})") }
+}
+
+fn marks(client: Peer, server: Peer, row: &Row, transport: Transport) -> String {
+    limits::at(client, server, row.name, transport).map(|limit| format!("[^{}]", limit.mark)).collect()
 }
 
 const INTRODUCTION: &str = "# Who logs in where
@@ -58,10 +71,27 @@ Xpra 3.1.3, **4** is Xpra 4.4.6, **6** is Xpra 6.5.5 (both built from their sour
 
 Each letter in a cell is a program that comes three times: with what is right, and is let in; with what is wrong, and is
 refused; with nothing, and is asked and leaves. A module that asks for nothing (`peercred`, `exec`, `hosts`) is tried with a
-configuration that admits the client and with one that does not. Where letters stand in parentheses everybody is to be
-refused on that kind of socket, and is. An empty cell is not played: each client of Xpra tries every module on one or two
-kinds of socket, and every kind of socket with two chains.
+configuration that admits the client and with one that does not. `kerberos-token` is tried with somebody's own ticket and
+another's name besides. Where letters stand in parentheses everybody is to be refused on that kind of socket, and is: a
+module that needs what only other sockets have says no, and a secret that would travel as it is is not sent where others
+could read it.
+
+A letter with a mark is something that a peer itself cannot do. It is played as all the others are, what is said below the
+tables must be seen, and the test fails the day that it works.
+
+**AES** is Xpra's own encryption of a TCP port, in its default mode; `interop/tests/encryption.rs` has every mode that each
+peer offers, and other keys than the right one.
 
 Servers of Xpra are proxy servers with `--ssl-protocol=TLS` (their default before 6.x is TLS 1.2, which our client does not
-speak), and so are clients. For a server that root runs, 6.x gets `verify-username=no`, or no name but root's is let in.
+speak), and so are clients. For a server that root runs, 6.x gets `verify-username=no`, or no name but root's is let in. Each
+looks for the ends of its children by itself (`XPRA_USE_PROCESS_POLLING=1`): as it comes, it takes the exit code of the
+program of `exec`, at times, from the thread that waits for it, and what that thread then finds counts as success, so that
+whoever asks is let in.
+";
+
+const CONTROLS: &str = "
+## Xpra's clients at Xpra's servers
+
+They show that the tables are true of Xpra itself. Each client is played at each server with `file`, as above; and each at a
+server of its own version with every module, on the first kind of socket of these that it can be passed at: TCP, TLS, Unix.
 ";

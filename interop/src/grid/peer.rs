@@ -1,14 +1,13 @@
-//! The programs of the grid: three versions of Xpra and ours, each as a client that logs in once and as a server.
+//! The programs of the grid: three versions of Xpra and ours. Here each is a client that logs in once.
 
-use std::{env, fs, path::PathBuf, process::Command};
+use std::{env, path::PathBuf, process::Command};
 
-use super::{Came, Transport, certificate};
+use super::{Came, Served, Transport};
 use crate::{
     Place,
-    gateway::{Gateway, countersign},
-    modules::{Attempt, Case, Outcome},
-    net::{free_port, wait_for_tcp, wait_for_unix},
-    process::{Daemon, program, run},
+    gateway::countersign,
+    modules::{Attempt, Outcome},
+    process::{Finished, program, run},
     xpra,
 };
 
@@ -77,49 +76,75 @@ impl Peer {
     }
 
     /// The start of its command line.
-    fn command(self) -> Command {
+    pub(super) fn command(self) -> Command {
         let Some(folder) = self.folder() else { return program("xpra") };
         let mut command = program("/usr/bin/python3");
         command.arg(folder.join("run"));
         command
     }
 
-    /// More options of a module, for a server that asks what its configuration says and nothing besides.
-    fn strictness(self, module: &str) -> String {
-        let mut options = String::new();
+    /// A module with more options, for a server that asks what its configuration says and nothing besides.
+    pub(super) fn strictly(self, module: &str) -> String {
+        let mut strict = module.to_owned();
+        let mut add = |option: &str| {
+            strict.push(if strict.contains(':') { ',' } else { ':' });
+            strict.push_str(option);
+        };
         if self == Self::Xpra6 {
             // Where root runs it, it lets no other name in.
-            options.push_str(",verify-username=no");
+            add("verify-username=no");
         }
         if self != Self::Xpra3 && module.starts_with("peercred") {
             // Else whoever runs it gets in, listed or not.
-            options.push_str(",allow-owner=no");
+            add("allow-owner=no");
         }
-        options
+        strict
     }
 
-    /// Logs in once and asks who that was.
+    /// Logs in once and asks who that was: what came of it, and all that the client said.
     #[must_use]
-    pub fn log_in(self, attempt: &Attempt, transport: Transport, served: &Served) -> Came {
-        let home = Place::new();
-        let address = served.address(self, transport, attempt.user);
-        let mut command = if self == Self::Ours {
-            let options = ["info", "--ca", &served.authority].map(str::to_owned);
-            countersign(&home, &[&options[..], &attempt.our_arguments(), &[address]].concat())
-        } else {
-            let mut command = self.command();
-            command.args(["info", &address, "--ssl-protocol=TLS"]);
-            command.arg(format!("--ssl-ca-certs={}", served.authority)).args(attempt.xpra_arguments());
-            xpra::at_home(&mut command, &home);
-            command
+    pub(super) fn log_in(self, attempt: &Attempt, transport: Transport, served: &Served) -> (Came, String) {
+        let mut arguments = match self {
+            Self::Ours => vec![format!("--ca={}", served.authority)],
+            _ => vec!["--ssl-protocol=TLS".to_owned(), format!("--ssl-ca-certs={}", served.authority)],
         };
-        command.envs(attempt.environment.iter().map(|(name, value)| (name, value)));
-        let finished = run(&mut command);
-        match self.outcome(finished.code) {
-            _ if finished.all().contains("this login needs an encrypted connection") => Came::TooOpen,
-            Some(outcome) => Came::To(outcome),
-            None => Came::Broke(format!("exit code {}: {}", finished.code, finished.all())),
+        if transport == Transport::Aes {
+            arguments.extend(self.encryption("AES", &served.key));
         }
+        arguments.extend(if self == Self::Ours { attempt.our_arguments() } else { attempt.xpra_arguments() });
+        let address = served.address(self, transport, attempt.user);
+        let finished = self.info(&address, &arguments, &attempt.environment);
+        let said = finished.all();
+        let came = match self.outcome(finished.code) {
+            _ if TOO_OPEN.iter().any(|text| said.contains(text)) => Came::TooOpen,
+            _ if NOT_OFFERED.iter().any(|text| said.contains(text)) => Came::NotOffered,
+            Some(outcome) => Came::To(outcome),
+            None => Came::Broke(format!("exit code {}: {said}", finished.code)),
+        };
+        (came, said)
+    }
+
+    /// Asks a server of itself.
+    #[must_use]
+    pub fn info(
+        self,
+        address: &str,
+        arguments: &[String],
+        environment: &[(&'static str, String)],
+    ) -> Finished {
+        let home = Place::new();
+        let mut command = if self == Self::Ours { countersign(&home, &["info"]) } else { self.command() };
+        if self != Self::Ours {
+            xpra::at_home(command.arg("info"), &home);
+        }
+        run(command.args(arguments).arg(address).envs(environment.iter().map(|(name, value)| (name, value))))
+    }
+
+    /// The options of a client that encrypts so, with the key of a file.
+    #[must_use]
+    pub fn encryption(self, mode: &str, key: &str) -> [String; 2] {
+        let kind = if self == Self::Ours { "encryption" } else { "tcp-encryption" };
+        [format!("--{kind}={mode}"), format!("--{kind}-keyfile={key}")]
     }
 
     /// What an exit code says of a login.
@@ -133,121 +158,18 @@ impl Peer {
             }
         })
     }
-
-    /// Starts it as a server with this chain on a socket of each kind.
-    #[must_use]
-    pub fn serve(self, case: &Case, transports: &[Transport]) -> Served {
-        if self == Self::Ours {
-            Served::gateway(case, transports)
-        } else {
-            Served::xpra(self, case, transports)
-        }
-    }
 }
 
-/// A running server with one chain on all of its sockets.
-#[derive(Debug)]
-pub struct Served {
-    /// The certificates that vouch for its own.
-    authority: String,
-    /// Its sockets: a port of the loopback, or a path.
-    sockets: Vec<(Transport, String)>,
-    server: Server,
-}
+/// What is said where a secret would travel as it is and others could read it: by our gateway, and by our client that is
+/// asked for a ticket.
+const TOO_OPEN: [&str; 2] = [
+    "this login needs an encrypted connection",
+    "the server asks for a ticket, and the connection is not encrypted",
+];
 
-#[derive(Debug)]
-enum Server {
-    Gateway(Gateway),
-    Xpra(Daemon, #[expect(dead_code, reason = "its folder lasts as long as it")] Place),
-}
-
-impl Served {
-    /// A gateway of ours that says who somebody is.
-    fn gateway(case: &Case, transports: &[Transport]) -> Self {
-        let (place, options) = (Place::new(), case.options());
-        let path = place.text("front");
-        let bind = |transport: &Transport| match transport {
-            Transport::Unix => format!("--bind={path}{options}"),
-            other => format!("--bind-{}=127.0.0.1:0{options}", other.scheme()),
-        };
-        let arguments: Vec<_> = transports.iter().map(bind).collect();
-        let gateway = Gateway::start_in(place, &arguments, |command| {
-            command.envs(case.environment.iter().map(|(name, value)| (name, value)));
-        });
-        let mut ports = gateway.ports().into_iter();
-        let socket = |&transport: &Transport| match transport {
-            Transport::Unix => (transport, path.clone()),
-            _ => (transport, ports.next().expect("a port for each kind of socket").to_string()),
-        };
-        let sockets = transports.iter().map(socket).collect();
-        Self { authority: gateway.root(), sockets, server: Server::Gateway(gateway) }
-    }
-
-    /// Xpra's proxy server: it needs no display, and `info` is answered to whoever is let in.
-    fn xpra(peer: Peer, case: &Case, transports: &[Transport]) -> Self {
-        let home = Place::new();
-        let (certificate, both) = certificate::of_server(&home);
-        for folder in ["sockets", "sessions", "pages"] {
-            fs::create_dir(home.path(folder)).expect("a folder in the test's own place");
-        }
-        let mut command = peer.command();
-        command.args(["proxy", ":500", "--daemon=no", "--mdns=no", "--systemd-run=no"]);
-        command.args(["--dbus-control=no", "--start-new-commands=no", "--ssl-protocol=TLS"]);
-        // Before 6.x there is no WebSocket in TLS where there are no pages.
-        command.arg(format!("--html={}", home.text("pages")));
-        command.arg(format!("--ssl-cert={both}")).arg(format!("--socket-dirs={}", home.text("sockets")));
-        if peer == Peer::Xpra3 {
-            command.args(["--dbus-proxy=no", "--ssl=on"]);
-        } else {
-            command.arg(format!("--sessions-dir={}", home.text("sessions")));
-        }
-        let mut sockets = Vec::new();
-        for &transport in transports {
-            let socket =
-                if transport == Transport::Unix { home.text("front") } else { free_port().to_string() };
-            let (host, kind) = match transport {
-                Transport::Unix => ("", String::new()),
-                other => ("127.0.0.1:", format!("-{}", other.scheme())),
-            };
-            command.arg(format!("--bind{kind}={host}{socket}"));
-            let switch =
-                kind.strip_prefix('-').map_or_else(|| "auth".to_owned(), |kind| format!("{kind}-auth"));
-            for module in &case.xpra {
-                command.arg(format!("--{switch}={module}{}", peer.strictness(module)));
-            }
-            sockets.push((transport, socket));
-        }
-        xpra::at_home(&mut command, &home);
-        command.envs(case.environment.iter().map(|(name, value)| (name, value)));
-        let server = Daemon::start(command);
-        server.wait_for("being ready", |output| output.contains("xpra is ready").then_some(()));
-        for (transport, socket) in &sockets {
-            match socket.parse() {
-                Ok(port) if *transport != Transport::Unix => wait_for_tcp(&server, port),
-                _ => wait_for_unix(&server, socket.as_ref()),
-            }
-        }
-        Self { authority: certificate, sockets, server: Server::Xpra(server, home) }
-    }
-
-    /// What the server has printed.
-    #[must_use]
-    pub fn log(&self) -> String {
-        match &self.server {
-            Server::Gateway(gateway) => gateway.log(),
-            Server::Xpra(server, _) => server.output(),
-        }
-    }
-
-    fn address(&self, client: Peer, transport: Transport, user: &str) -> String {
-        let socket = self.sockets.iter().find(|(kind, _)| *kind == transport);
-        let (_, socket) = socket.expect("the server was started with a socket of this kind");
-        match (transport, client) {
-            (Transport::Unix, Peer::Ours) => format!("unix://{user}@{socket}"),
-            (Transport::Unix, _) => format!("socket://{user}@{socket}"),
-            // A name, because tickets are for names.
-            (_, Peer::Ours) => format!("{}://{user}@localhost:{socket}/", transport.scheme()),
-            _ => format!("{}://{user}@127.0.0.1:{socket}/", transport.scheme()),
-        }
-    }
-}
+/// What a server says to a client that does not offer what its chain asks for: ours; Xpra's.
+const NOT_OFFERED: [&str; 3] = [
+    "no acceptable digest is offered",
+    "unexpected challenge response",
+    "authentication challenge processing error",
+];
