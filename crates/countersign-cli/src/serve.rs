@@ -11,7 +11,7 @@ use countersign::{
     },
     gateway::{Gateway, StartError},
     modules::Registry,
-    sys::{environment::scrub_env, title::replace_argument},
+    sys::{accounts::own_uid, environment::scrub_env, memory, title::replace_argument},
     trail::Trail,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -108,6 +108,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
             tracing::warn!(socket = socket.label(), "{}: {warning}", socket.label());
         }
     }
+    keep_secrets();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(Gateway::blocking_threads(&config))
@@ -169,6 +170,18 @@ pub(crate) fn explain_config(args: &ExplainArgs) -> Result<(), Report> {
     match visitor {
         Some(visitor) => show(&play(&config, &visitor), args.json),
         None => show(&explain(&config, &Registry::builtin()), args.json),
+    }
+}
+
+/// Keeps memory off the disk (S-91). A gateway goes on without, and says so: a plain user is rarely allowed to.
+fn keep_secrets() {
+    if let Err(error) = memory::keep_to_ourselves() {
+        tracing::warn!("a crash may leave secrets in a core dump: {error}");
+    }
+    match memory::keep_off_the_disk() {
+        Ok(()) => {}
+        Err(error) if own_uid() == 0 => tracing::warn!("secrets may get into the swap space: {error}"),
+        Err(error) => tracing::info!("secrets may get into the swap space: {error}"),
     }
 }
 

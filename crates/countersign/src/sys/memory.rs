@@ -1,5 +1,9 @@
-//! How memory is laid out.
+//! How memory is laid out, and that nothing of it gets to a disk.
+//!
+//! Called at the start of the gateway, and by tables that are large.
 #![allow(unsafe_code)]
+
+use std::io;
 
 /// Asks for large pages behind the room of a large vector, so that a look into the middle of it finds the page
 /// without a walk through tables that are in no cache. It is a wish: where the system has none to give,
@@ -18,6 +22,50 @@ pub(crate) fn in_large_pages<T>(room: &Vec<T>) {
         // SAFETY: the range is inside one live allocation, and the advice changes none of its bytes.
         let _ = unsafe { libc::madvise(first_page.cast(), last - first, libc::MADV_HUGEPAGE) };
     }
+}
+
+/// No core of this process is dumped, and no other process of its account may look into its memory, which holds
+/// secrets (S-91). A program that it starts may want cores again.
+///
+/// To be said again after a change of the user: the system forgets it then.
+///
+/// # Errors
+/// The system refuses.
+pub fn keep_to_ourselves() -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        setrlimit(Resource::Core, Rlimit { current: Some(0), ..getrlimit(Resource::Core) })?;
+    }
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+/// Nothing of this process is swapped to a disk from now on, whoever allocated it: passwords pass through buffers of
+/// TLS, of packets and of PAM, and not only through values made for them (S-91). Pages are locked when they are
+/// first used, so that a stack that nobody needs costs nothing. Programs that it starts are not affected.
+///
+/// # Errors
+/// It takes an unlimited `RLIMIT_MEMLOCK`, which root gives itself and a service manager gives others: under any other
+/// limit a later allocation would fail, which is worse than a page on a disk.
+pub fn keep_off_the_disk() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let all = Rlimit { current: None, maximum: None };
+        if getrlimit(Resource::Memlock).current.is_some() && setrlimit(Resource::Memlock, all).is_err() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "RLIMIT_MEMLOCK is not unlimited"));
+        }
+        let flags = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
+        // SAFETY: the call takes a number and changes no byte of memory.
+        if unsafe { libc::mlockall(flags) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+    #[cfg(not(target_os = "linux"))]
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Bytes of one, on the systems that have them by default.

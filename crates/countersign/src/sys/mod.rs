@@ -26,7 +26,7 @@ pub mod krb5;
 #[cfg(unix)]
 pub mod library;
 pub mod logon;
-pub(crate) mod memory;
+pub mod memory;
 #[cfg(unix)]
 pub mod pam;
 pub mod peer;
