@@ -3,12 +3,17 @@
 use std::{
     fs,
     io::{Read, Seek, SeekFrom},
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
 use countersign_interop::{
-    Place,
-    account::is_root,
+    PATIENCE, Place,
+    account::{Account, is_root},
     gateway::{Gateway, countersign},
+    pam::SystemService,
     process::{must, run, run_with_input},
 };
 
@@ -48,6 +53,103 @@ fn s_091_after_a_login_in_cleartext_the_password_is_not_in_the_memory_of_the_gat
     assert!(!holds(&memory, PASSWORD.as_bytes()), "the password is still there");
 }
 
+/// A low port, a login by PAM, and a daemon that is started behind a directory that nobody else can enter: all by a
+/// process that may do none of it.
+#[test]
+fn s_094_the_process_that_listens_is_a_plain_user_and_asks_a_helper_for_the_rest() {
+    let Some(service_account) = Account::create() else { return };
+    let place = Place::new();
+    place.open_to_all();
+    let alice = Account::at_home(&place, "alice").expect("root");
+    run_with_input(&mut Command::new("chpasswd"), format!("{}:{PASSWORD}\n", alice.name).as_bytes())
+        .expect_success();
+    fs::create_dir(place.path("run")).expect("a folder in the test's own place");
+    let service = SystemService::write("auth required pam_unix.so\naccount required pam_unix.so\n");
+    let given = place.file("given", PASSWORD);
+    let pid = std::process::id();
+    let low = format!("127.94.{}.{}:94", pid / 256 % 256, pid % 256);
+    let start = "/usr/bin/socat UNIX-LISTEN:{socket},fork SYSTEM:id";
+    let own = format!("{}/{{uid}}", place.text("run"));
+    let socket = format!("{}/{}/app.sock", place.text("run"), alice.uid);
+    let backend = format!("session:template(path={own}/app.sock,runtime-dir={own},start=\"{start}\")");
+    let gateway = Gateway::start_in(
+        place,
+        &[
+            format!("--bind-ssl={low},auth=pam(service={})", service.name),
+            format!("--backend={backend}"),
+            format!("--user={}", service_account.name),
+        ],
+        |_| {},
+    );
+    let settled = || gateway.log().contains("without capabilities now, and asks a helper of root's");
+    assert!(gateway.daemon().eventually(settled), "{}", gateway.log());
+    let tasks = format!("/proc/{}/task", gateway.daemon().id());
+    for task in fs::read_dir(&tasks).expect("the threads of a child") {
+        let text = fs::read_to_string(task.expect("a thread").path().join("status")).unwrap_or_default();
+        let ids = |id: u32| [id; 4].map(|id| id.to_string()).join("\t");
+        for line in [
+            format!("Uid:\t{}", ids(service_account.uid)),
+            format!("Gid:\t{}", ids(service_account.gid)),
+            format!("Groups:\t{} ", service_account.gid),
+        ] {
+            assert!(text.is_empty() || text.contains(&line), "{line}:\n{text}");
+        }
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            assert!(text.is_empty() || text.contains(&format!("{set}:\t0000000000000000")), "{set}: {text}");
+        }
+    }
+    let client = Place::new();
+    let log_in = |given: &str| {
+        let arguments = ["connect", "--trust-on-first-use", "--password-file", given];
+        let address = format!("tls://{}@{low}/", alice.name);
+        run_with_input(&mut countersign(&client, &[&arguments[..], &[&address]].concat()), b"")
+    };
+    let right = log_in(&given);
+    assert!(
+        right.stdout.contains(&format!("uid={}({})", alice.uid, alice.name)),
+        "{}\n{}",
+        right.all(),
+        gateway.log()
+    );
+    assert!(!right.stdout.contains("(root)"), "{}", right.stdout);
+    log_in(&client.file("wrong", "wrong")).expect_code(77);
+    let made =
+        fs::metadata(gateway.place().path(&format!("run/{}", alice.uid))).expect("a runtime directory");
+    assert_eq!((made.uid(), made.mode() & 0o777), (alice.uid, 0o700));
+    // The state belongs to the account, and to nobody else.
+    let state = fs::metadata(gateway.place().path("state")).expect("the state");
+    assert_eq!((state.uid(), state.mode() & 0o777), (service_account.uid, 0o700));
+    // Nothing outlives the gateway: neither the helper nor what it has started.
+    let is_there = || {
+        let processes = fs::read_dir("/proc").expect("the processes").flatten();
+        let commands = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+        commands
+            .map(|words| String::from_utf8_lossy(&words).into_owned())
+            .any(|words| words.contains(&socket))
+    };
+    assert!(is_there());
+    let _place = gateway.stop();
+    let deadline = Instant::now() + PATIENCE;
+    while is_there() {
+        assert!(Instant::now() < deadline, "the daemon outlives the gateway");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn s_094_a_user_that_there_is_not_and_one_that_we_may_not_become_stop_the_start() {
+    let place = Place::new();
+    let serve = |user: &str| {
+        let (door, state) = (format!("--bind={}", place.text("door")), place.text("state"));
+        run(&mut countersign(&place, &["serve", "--state-dir", &state, &door, "--user", user]))
+    };
+    serve("no-such-account-here").expect_code(78).expect_text("there is no user");
+    // The state is root's, and cannot be the account's.
+    let Some(account) = Account::create() else { return };
+    let refused = serve(&account.name);
+    assert!(matches!(refused.code, 69 | 77 | 78), "{}", refused.all());
+}
+
 /// A line of `/proc/PID/status`.
 fn status(pid: u32, name: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("the status of a child");
@@ -60,7 +162,8 @@ fn memory(pid: u32) -> Option<Vec<u8>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
     let mut file = fs::File::open(format!("/proc/{pid}/mem")).ok()?;
     let mut all = Vec::new();
-    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw"))) {
+    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw")))
+    {
         let (start, end) = line.split(' ').next()?.split_once('-')?;
         let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
         file.seek(SeekFrom::Start(start)).ok()?;

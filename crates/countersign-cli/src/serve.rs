@@ -9,7 +9,7 @@ use countersign::{
         Config, Form, KEYS, Layers, Log, Paths, Warning,
         explain::{Visitor, explain, play},
     },
-    gateway::{Gateway, StartError},
+    gateway::{Gateway, Role, Standing, StartError},
     modules::Registry,
     sys::{accounts::own_uid, environment::scrub_env, memory, title::replace_argument},
     trail::Trail,
@@ -97,18 +97,29 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
     let (layers, paths) = args.gateway.read()?;
     // Modules warn while they are configured, for example of a line that they leave out.
     logging::start(&Log::new(&layers)?, &args.debug);
-    let config = Config::new(&layers, &Registry::builtin(), &paths)?;
-    args.gateway.scrub(&config);
     if args.check_config {
+        Config::new(&layers, &Registry::builtin(), &paths)?;
         print("the configuration is fine\n")?;
         return Ok(ExitCode::SUCCESS);
     }
+    let mut standing = match Standing::take(&layers)? {
+        Role::Gateway(standing) => standing,
+        Role::Helper(helper) => {
+            args.gateway.scrub_all();
+            helper.serve(&layers, &Registry::builtin(), &paths)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    keep_secrets();
+    standing.lower(&layers, &paths)?;
+    let config = Config::new(&layers, &Registry::builtin(), &paths)?;
+    args.gateway.scrub(&config);
+    standing.begin()?;
     for socket in &config.sockets {
         for warning in &socket.warnings {
             tracing::warn!(socket = socket.label(), "{}: {warning}", socket.label());
         }
     }
-    keep_secrets();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(Gateway::blocking_threads(&config))
@@ -119,6 +130,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
         let (stop, now) = end_signals()?;
         let reopen = signal(SignalKind::user_defined1())?;
         let gateway = Gateway::open(&config).await?;
+        standing.settle()?;
         for (name, address) in gateway.sockets() {
             tracing::info!(socket = name, "listening on {address}");
         }
@@ -241,6 +253,11 @@ impl GatewayArgs {
         if !config.sockets.iter().flat_map(|socket| &socket.warnings).any(warned) {
             return;
         }
+        self.scrub_all();
+    }
+
+    /// The same, whether there is a password or not.
+    fn scrub_all(&self) {
         let holds = |text: &str| text.contains("password");
         for (_, value) in self.given.iter().filter(|(_, value)| holds(value)) {
             let shown = value.split(',').next().filter(|shown| !holds(shown)).unwrap_or_default();

@@ -63,6 +63,8 @@ pub mod control;
 pub mod error;
 pub mod gateway;
 pub mod handlers;
+#[cfg(unix)]
+mod helper;
 pub mod keys;
 pub mod modules;
 mod oauth;

@@ -94,6 +94,9 @@ pub struct Opened {
     pub program: Option<Running>,
     /// Keeps the user's daemon that was started for the session from being idle; as above.
     lease: Option<session::Lease>,
+    /// The same where the helper started it.
+    #[cfg(unix)]
+    line: Option<crate::helper::Line>,
 }
 
 /// The place of a daemon that has dialled in, which it leaves when this is dropped.
@@ -112,16 +115,30 @@ impl Registered {
 pub(crate) struct Kept {
     _program: Option<Running>,
     _lease: Option<session::Lease>,
+    #[cfg(unix)]
+    _line: Option<crate::helper::Line>,
 }
 
 impl Opened {
     /// The stream, and what has to be kept until its end.
     pub(crate) fn into_parts(self) -> (Stream, Kept) {
-        (self.stream, Kept { _program: self.program, _lease: self.lease })
+        let kept = Kept {
+            _program: self.program,
+            _lease: self.lease,
+            #[cfg(unix)]
+            _line: self.line,
+        };
+        (self.stream, kept)
     }
 
     fn stream(stream: Stream) -> Self {
-        Self { stream, program: None, lease: None }
+        Self {
+            stream,
+            program: None,
+            lease: None,
+            #[cfg(unix)]
+            line: None,
+        }
     }
 }
 
@@ -295,12 +312,19 @@ impl BackendError {
 
     fn unavailable(cause: impl Into<Cow<'static, str>>) -> Self {
         let public = "the service is not available, try again later".into();
-        Self { reason: "connection error", public, cause: cause.into() }
+        Self { reason: CONNECTION, public, cause: cause.into() }
     }
 
     fn timeout() -> Self {
         let public = "the service does not answer, try again later".into();
-        Self { reason: "connection error", public, cause: "connect deadline".into() }
+        Self { reason: CONNECTION, public, cause: "connect deadline".into() }
+    }
+
+    /// As it was said elsewhere: the reason is one of those above.
+    #[cfg(unix)]
+    fn said(is_of_session: bool, public: String, cause: String) -> Self {
+        let reason = if is_of_session { SESSION_NOT_FOUND } else { CONNECTION };
+        Self { reason, public: public.into(), cause: cause.into() }
     }
 
     /// Nobody was named, so nobody's session is meant.
@@ -319,7 +343,7 @@ impl BackendError {
     /// What the user may be told of their own sessions.
     #[cfg(unix)]
     fn told(public: String, cause: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason: "session not found error", public: public.into(), cause: cause.into() }
+        Self { reason: SESSION_NOT_FOUND, public: public.into(), cause: cause.into() }
     }
 }
 
@@ -339,6 +363,10 @@ impl From<std::io::Error> for BackendError {
         }
     }
 }
+
+const CONNECTION: &str = "connection error";
+#[cfg(unix)]
+const SESSION_NOT_FOUND: &str = "session not found error";
 
 /// What may stand before the first colon.
 const KINDS: [&str; 9] =

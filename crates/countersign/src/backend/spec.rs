@@ -57,7 +57,9 @@ fn sessions(kind: &str, rest: &str) -> Result<Backend, ConfigError> {
     let mut options = Options::read(behind.into_iter().filter(|part| !part.is_empty()))?;
     let proxy_protocol = proxy_protocol(&mut options)?;
     options.finish()?;
-    Ok(Backend { kind: Kind::Session(Arc::new(sessions)), xpra: kind.starts_with("xpra+"), proxy_protocol })
+    let sessions = Arc::new(sessions);
+    session::offer(&sessions);
+    Ok(Backend { kind: Kind::Session(sessions), xpra: kind.starts_with("xpra+"), proxy_protocol })
 }
 
 fn proxy_protocol(options: &mut Options) -> Result<bool, ConfigError> {

@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod account;
 mod address;
 mod backends;
 mod chain;
@@ -33,6 +34,7 @@ mod warning;
 mod websocket;
 mod wires;
 
+pub use account::RunAs;
 use backends::Backends;
 pub use encryption::{EncryptionOptions, read_key};
 use layers::Written;

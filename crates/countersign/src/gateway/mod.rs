@@ -16,6 +16,8 @@ mod penalties;
 mod rpc;
 mod serve;
 mod source;
+#[cfg(unix)]
+mod standing;
 #[cfg(test)]
 mod tests;
 mod trusting;
@@ -25,3 +27,5 @@ pub use listen::Door;
 pub use penalties::{Penalised, Penalties};
 pub use serve::{Gateway, Outcome, StartError};
 pub use source::Source;
+#[cfg(unix)]
+pub use standing::{Helper, Role, Standing};

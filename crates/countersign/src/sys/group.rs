@@ -51,6 +51,24 @@ impl Group {
         self.child.stdout.take()
     }
 
+    /// A descriptor that can be read when the leader has ended. It is left as a zombie.
+    ///
+    /// # Errors
+    /// The system has none.
+    #[cfg(target_os = "linux")]
+    pub fn descriptor(&self) -> io::Result<std::os::fd::OwnedFd> {
+        Ok(rustix::process::pidfd_open(self.id, rustix::process::PidfdFlags::empty())?)
+    }
+
+    /// There are none here.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(target_os = "linux"))]
+    pub fn descriptor(&self) -> io::Result<std::os::fd::OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Tells when the leader ends. It is left as a zombie, so its number cannot become another group's
     /// before the group is killed.
     ///

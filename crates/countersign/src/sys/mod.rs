@@ -31,6 +31,8 @@ pub mod memory;
 pub mod pam;
 pub mod peer;
 #[cfg(unix)]
+pub mod privilege;
+#[cfg(unix)]
 pub mod resolver;
 #[cfg(windows)]
 pub mod security;

@@ -20,6 +20,7 @@
 //! | `choice` | which of several sessions |
 //! | `door` | a session's address, and that it is the user's |
 //! | `start` | daemons that do not run yet |
+//! | `elsewhere` | all of this by the privileged helper, where the gateway has one |
 //! | `table` | displays of a table of users |
 //! | `live` | daemons that dial in |
 
@@ -28,6 +29,7 @@ use std::{sync::Arc, time::Duration};
 mod choice;
 mod directory;
 mod door;
+mod elsewhere;
 mod exec;
 mod live;
 mod multifile;
@@ -42,6 +44,7 @@ mod template;
 
 pub(super) use door::Door;
 pub(super) use live::Registration;
+pub(super) use elsewhere::offer;
 pub(super) use owner::Owner;
 pub(super) use spec::parse;
 
@@ -50,8 +53,9 @@ use start::{Order, Starter};
 
 use super::{BackendError, Opened};
 use crate::{
-    Grant,
+    Grant, Identity,
     error::ConfigError,
+    helper,
     options::{OptionSpec, Options},
 };
 
@@ -108,6 +112,8 @@ pub(super) struct Sessions {
     kind: &'static Kind,
     rules: Arc<Rules>,
     starter: Option<Starter>,
+    /// What the helper calls it.
+    ordered_as: helper::Name,
 }
 
 /// What is needed to find a session, also by those that go on when a login has ended.
@@ -117,7 +123,11 @@ struct Rules {
 }
 
 impl Sessions {
-    pub(super) fn configure(kind: &'static Kind, mut options: Options) -> Result<Self, ConfigError> {
+    pub(super) fn configure(
+        kind: &'static Kind,
+        mut options: Options,
+        ordered_as: helper::Name,
+    ) -> Result<Self, ConfigError> {
         let min_uid = options.number("min-uid", DEFAULT_MIN_UID, 0..=u64::from(u32::MAX - 1))?;
         let min_uid = u32::try_from(min_uid).unwrap_or(u32::MAX);
         let starter = Starter::take(&mut options)?;
@@ -127,7 +137,7 @@ impl Sessions {
             return Err(options.error("start", "its daemons dial in by themselves", "leave it out"));
         }
         options.finish(&known)?;
-        Ok(Self { kind, rules: Arc::new(Rules { router, min_uid }), starter })
+        Ok(Self { kind, rules: Arc::new(Rules { router, min_uid }), starter, ordered_as })
     }
 
     /// The router's name.
@@ -138,6 +148,11 @@ impl Sessions {
     /// How long a login may take from the grant to an open stream.
     pub(super) fn patience(&self) -> Duration {
         if self.starter.is_some() { START_DEADLINE } else { super::CONNECT_DEADLINE }
+    }
+
+    /// Whether its daemons come to the gateway by themselves, so that nobody else knows of them.
+    pub(super) fn is_dialled_in(&self) -> bool {
+        self.rules.router.registry().is_some()
     }
 
     /// What is told of it in `explain`.
@@ -179,6 +194,13 @@ impl Sessions {
         let identity = grant.identity().cloned().ok_or_else(BackendError::nobody)?;
         let claim = grant.claim();
         let wanted = claim.display.clone().or_else(|| claim.session.clone());
+        match helper::installed().filter(|_| !self.is_dialled_in()) {
+            Some(helper) => elsewhere::open(helper, self.ordered_as, identity, wanted).await,
+            None => self.open_here(identity, wanted).await,
+        }
+    }
+
+    async fn open_here(&self, identity: Identity, wanted: Option<String>) -> Result<Opened, BackendError> {
         let (owner, sessions) = Arc::clone(&self.rules).find(identity).await?;
         if let Some(starter) = &self.starter {
             return self.open_or_start(starter, owner, sessions, wanted.as_deref()).await;
@@ -238,7 +260,7 @@ impl Session {
 
 impl Rules {
     /// The user and all sessions of that user.
-    async fn find(self: Arc<Self>, identity: crate::Identity) -> Result<(Owner, Vec<Session>), BackendError> {
+    async fn find(self: Arc<Self>, identity: Identity) -> Result<(Owner, Vec<Session>), BackendError> {
         aside(move || {
             let mut owner = Owner::of(&identity)?;
             owner.judge(self.min_uid)?;

@@ -4,7 +4,7 @@ use super::{
     super::spec::{self, error},
     ROUTERS, Sessions,
 };
-use crate::{error::ConfigError, options::Options};
+use crate::{error::ConfigError, helper, options::Options};
 
 /// A router in its written form, and what stands behind it.
 ///
@@ -42,7 +42,9 @@ pub(in crate::backend) fn parse(text: &str) -> Result<(Sessions, &str), ConfigEr
         ));
     }
     let options = Options::new(format!("session:{}", router.name), values);
-    Ok((Sessions::configure(router, options)?, behind.trim_start_matches(',')))
+    let written = text.strip_suffix(behind).unwrap_or(text);
+    let ordered_as = helper::Name::of("session", written.as_bytes());
+    Ok((Sessions::configure(router, options, ordered_as)?, behind.trim_start_matches(',')))
 }
 
 /// Whether a session may be called this: short, printable, and told in a list without harm.

@@ -1,8 +1,8 @@
 //! What the gateway and the worker of one login say to each other: bounded, typed, without a secret in
 //! anything that is decoded.
 //!
-//! Each message has its length in front, four bytes, the highest first. The gateway says the [`Task`], then
-//! one answer for each question, as it is. The worker says [`Word`]s; the first question is not said, its
+//! Each message has its length in front, four bytes, the highest first. The gateway says the two halves of the
+//! [`Task`], then one answer for each question, as it is. The worker says [`Word`]s; the first question is not said, its
 //! answer is there before. Where there is to be a session, the gateway says an empty message to a login that
 //! passed, which opens it; the end of the channel closes it.
 
@@ -21,10 +21,18 @@ use crate::{Secret, sys::pam::Code};
 pub(super) const MOST_BYTES: usize = 16 * 1024;
 
 /// What the worker is to find out.
+#[derive(Debug)]
+pub(super) struct Task {
+    /// Said by who starts the worker, who may be another process than who asks it.
+    pub(super) rules: Rules,
+    /// Said by who asks it.
+    pub(super) client: Client,
+}
+
+/// Who wants to log in.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Task {
-    pub(super) rules: Rules,
+pub(super) struct Client {
     /// The name that the client claims.
     pub(super) user: String,
     /// Where the client is.
@@ -122,7 +130,7 @@ mod tests {
                     prop_assert_eq!(message.expose().len() + 4 + rest.len(), wire.len());
                 }
                 let _ = hear::<Word>(&mut wire.as_slice());
-                let _ = hear::<Task>(&mut wire.as_slice());
+                let _ = (hear::<Client>(&mut wire.as_slice()), hear::<Rules>(&mut wire.as_slice()));
             }
         }
 

@@ -38,7 +38,7 @@ pub(super) fn serve() -> io::Result<()> {
     let socket = take_socket()?;
     let session = Arc::new(Session::default());
     let end = end_with(&socket, &session)?;
-    let task: Task = channel::hear(&mut &socket)?;
+    let task = Task { rules: channel::hear(&mut &socket)?, client: channel::hear(&mut &socket)? };
     let word = find_out(&task, &socket, &session);
     session.is_closed();
     // The gateway may be gone, which is for the other thread to see to: ending before it has killed what
@@ -128,7 +128,7 @@ fn find_out(task: &Task, socket: &UnixStream, session: &Session) -> Option<Word>
         channel::receive(&mut &*socket).ok()
     };
     let Rules { service, directory, .. } = &task.rules;
-    let ended = match pam.start(service, directory.as_deref(), &task.user, answer) {
+    let ended = match pam.start(service, directory.as_deref(), &task.client.user, answer) {
         Ok(mut transaction) => log_in(&mut transaction, task).and_then(|passed| match task.rules.session {
             true => hold_session(&mut transaction, &passed, socket, || session.begins(task.rules.timeout)),
             false => Ok(Some(passed)),
@@ -152,7 +152,7 @@ fn log_in(transaction: &mut Transaction<'_>, task: &Task) -> Result<Word, Word> 
             "the account phase names another user than the one who authenticated".into(),
         ));
     }
-    identify(&task.user, user, task.rules.min_uid)
+    identify(&task.client.user, user, task.rules.min_uid)
 }
 
 /// Opens the session when the gateway, which is told who `passed`, wants it, and closes it when that hangs up.
@@ -201,11 +201,11 @@ fn hang_up_when_asked(socket: &UnixStream) -> io::Result<()> {
 fn introduce(transaction: &mut Transaction<'_>, task: &Task) -> Result<(), Code> {
     transaction.answer_without_pause()?;
     transaction.set(Item::Terminal, TERMINAL)?;
-    if let Some(address) = task.address {
+    if let Some(address) = task.client.address {
         transaction.set(Item::RemoteHost, &address.to_string())?;
     }
     // Who is known to the kernel and has no name is nobody to PAM.
-    let account = task.peer_uid.and_then(|uid| Account::of_uid(uid).ok().flatten());
+    let account = task.client.peer_uid.and_then(|uid| Account::of_uid(uid).ok().flatten());
     account.map_or(Ok(()), |account| transaction.set(Item::RemoteUser, &account.name))
 }
 

@@ -3,12 +3,14 @@
 //! | file | holds |
 //! |---|---|
 //! | `service.rs` | whether a service authenticates at all |
+//! | `process.rs` | how that process is started, by us or by the privileged helper |
 //! | `worker.rs` | the process that talks to PAM for one login, seen from here |
 //! | `channel.rs` | what is said between the two |
 //! | `login.rs` | what that process does |
 
 mod channel;
 mod login;
+mod process;
 mod service;
 mod worker;
 
@@ -21,7 +23,7 @@ use std::{
 };
 
 use self::{
-    channel::{Phase, Rules, Task, Word},
+    channel::{Client, Phase, Rules, Word},
     service::Fault,
     worker::Worker,
 };
@@ -126,7 +128,7 @@ impl Module for Pam {
 
 /// The configured service.
 struct Service {
-    rules: Rules,
+    rules: Arc<Rules>,
     running: Arc<Places>,
     /// Places apart from those: who has come in takes none from those who want to.
     sessions: Arc<Places>,
@@ -160,6 +162,8 @@ impl Service {
             timeout,
         };
         check(&rules, options)?;
+        let rules = Arc::new(rules);
+        process::offer(&rules);
         let running = Arc::new(Places::new("max-concurrent", most));
         let sessions = Arc::new(Places::new("max-sessions", most_sessions));
         Ok(Self { rules, running, sessions })
@@ -194,15 +198,21 @@ fn check(rules: &Rules, options: &Options) -> Result<(), ConfigError> {
 
 impl OpenExchange for Service {
     fn open(&self, peer: &Peer, claim: &Claim) -> Result<Box<dyn Exchange>, Refusal> {
-        let task = claim.username.as_ref().map(|user| Task {
-            rules: self.rules.clone(),
+        let client = claim.username.as_ref().map(|user| Client {
             user: user.to_string(),
             address: peer.address().map(|address| address.ip()),
             peer_uid: peer.credentials().map(|known| known.uid),
         });
         let running = Arc::clone(&self.running);
         let sessions = self.rules.session.then(|| Arc::clone(&self.sessions));
-        Ok(Box::new(Login { task, running, sessions, worker: None, opening: None }))
+        Ok(Box::new(Login {
+            client,
+            rules: Arc::clone(&self.rules),
+            running,
+            sessions,
+            worker: None,
+            opening: None,
+        }))
     }
 
     fn needs_cleartext(&self) -> bool {
@@ -213,7 +223,8 @@ impl OpenExchange for Service {
 /// One login.
 struct Login {
     /// `None` for a client that names nobody.
-    task: Option<Task>,
+    client: Option<Client>,
+    rules: Arc<Rules>,
     running: Arc<Places>,
     /// `None` where there is to be no session.
     sessions: Option<Arc<Places>>,
@@ -239,11 +250,11 @@ impl Login {
             return Err(Refusal::new(Reason::WrongSecret, "the answer is empty or holds a NUL byte"));
         }
         if self.worker.is_none() {
-            let task = self
-                .task
+            let client = self
+                .client
                 .take()
                 .ok_or_else(|| Refusal::new(Reason::UnknownUser, "the client names no user"))?;
-            self.worker = Some(Worker::start(&task, self.running.take()?)?);
+            self.worker = Some(Worker::start(&self.rules, &client, self.running.take()?)?);
         }
         match &mut self.worker {
             Some(worker) => worker.ask(&answer),

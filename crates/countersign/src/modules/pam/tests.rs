@@ -238,26 +238,23 @@ fn w22_more_than_the_allowed_number_are_refused_as_busy_until_a_place_is_free() 
 fn a_worker_whose_login_is_given_up_is_gone_and_so_is_its_place() {
     let rules = Rulebook::new(PASSES, "echo $PPID >$0.pid; sleep 600");
     let places = Places::new("max-concurrent", 1);
-    let task = |timeout| Task {
-        rules: Rules {
-            service: "app".into(),
-            directory: Some(rules.folder.path().to_owned()),
-            check_account: true,
-            session: false,
-            min_uid: 0,
-            timeout,
-        },
-        user: "nobody-at-all".into(),
-        address: None,
-        peer_uid: None,
+    let within = |timeout| Rules {
+        service: "app".into(),
+        directory: Some(rules.folder.path().to_owned()),
+        check_account: true,
+        session: false,
+        min_uid: 0,
+        timeout,
     };
-    let mut worker = Worker::start(&task(Duration::from_millis(500)), places.take().unwrap()).unwrap();
+    let client = Client { user: "nobody-at-all".into(), address: None, peer_uid: None };
+    let mut worker =
+        Worker::start(&within(Duration::from_millis(500)), &client, places.take().unwrap()).unwrap();
     assert!(places.take().is_err());
     assert!(worker.ask(&Secret::new("x")).is_err());
     assert!(is_gone(&rules.read("script.pid")));
     eventually(|| places.take().is_ok());
     // Waits for its first answer, which never comes.
-    let waiting = Worker::start(&task(Duration::from_secs(60)), places.take().unwrap()).unwrap();
+    let waiting = Worker::start(&within(Duration::from_secs(60)), &client, places.take().unwrap()).unwrap();
     drop(waiting);
     eventually(|| places.take().is_ok());
 }

@@ -9,13 +9,10 @@ use std::{
     future::Future,
     io::{self, Read, Write},
     net::Shutdown,
-    os::{
-        fd::OwnedFd,
-        unix::{net::UnixStream, process::CommandExt, process::ExitStatusExt},
-    },
+    os::unix::{net::UnixStream, process::ExitStatusExt},
     path::PathBuf,
     pin::Pin,
-    process::{Command, ExitStatus, Stdio},
+    process::ExitStatus,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -24,8 +21,11 @@ use std::{
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::watch;
 
-use super::channel::{self, Task, Word};
-use crate::{ConfigError, Refusal, Secret, modules::places::Place, proto::stay::Stay, sys::group::Group};
+use super::{
+    channel::{self, Client, Rules, Word},
+    process::{self, Process},
+};
+use crate::{ConfigError, Refusal, Secret, modules::places::Place, proto::stay::Stay};
 
 /// A worker that has not said its last word. Dropped, it is killed with all that it started.
 pub(super) struct Worker {
@@ -40,7 +40,7 @@ pub(super) struct Worker {
 
 /// The process and the place it has among those of its link, until it is reaped.
 struct Running {
-    group: Group,
+    process: Process,
     place: Place,
     /// How long it may take to end when its socket is closed.
     grace: Duration,
@@ -54,28 +54,17 @@ pub(super) struct Session {
 }
 
 impl Worker {
-    /// Starts a worker on `task`. It waits for the answer to its first question, which [`Worker::ask`] gives.
+    /// Starts a worker on `client`, by `rules`. It waits for the answer to its first question, which [`Worker::ask`] gives.
     ///
     /// # Errors
     /// It cannot be started.
-    pub(super) fn start(task: &Task, place: Place) -> Result<Self, Refusal> {
+    pub(super) fn start(rules: &Rules, client: &Client, place: Place) -> Result<Self, Refusal> {
         let failed = |error: io::Error| failed("the worker cannot be started", &error);
-        let (socket, theirs) = UnixStream::pair().map_err(failed)?;
-        let mut command = command().map_err(failed)?;
-        command
-            .env_clear()
-            .envs([("PATH", PATH), ("LANG", "C.UTF-8")])
-            .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let group = Group::start(&mut command).map_err(failed)?;
-        // The command holds their end of the socket, whose last holder must be the worker.
-        drop(command);
-        let running = Some(Running { group, place, grace: GRACE });
-        let limit = task.rules.timeout;
+        let (socket, process) = process::start(rules).map_err(failed)?;
+        let running = Some(Running { process, place, grace: GRACE });
+        let limit = rules.timeout;
         let mut worker = Self { socket, running, limit, left: limit };
-        worker.in_time(|socket| channel::say(socket, task))?;
+        worker.in_time(|socket| channel::say(socket, client))?;
         Ok(worker)
     }
 
@@ -188,9 +177,8 @@ impl fmt::Debug for Session {
 impl Running {
     /// Waits for the end of a worker whose socket is closed. It kills itself then, and what it started,
     /// wherever that went; what cannot do even that is killed from here.
-    fn end(mut self) -> Option<ExitStatus> {
-        self.group.ends_within(self.grace);
-        let ended = self.group.finish().ok();
+    fn end(self) -> Option<ExitStatus> {
+        let ended = self.process.end(self.grace);
         drop(self.place);
         ended
     }
@@ -258,23 +246,8 @@ static READY: AtomicBool = AtomicBool::new(false);
 /// The one argument that makes this program a worker.
 pub(super) const ARGUMENT: &str = "--pam-worker-of-a-gateway";
 
-#[cfg(not(test))]
-fn command() -> io::Result<Command> {
-    let mut command = Command::new(program()?);
-    command.arg0("countersign-pam").arg(ARGUMENT);
-    Ok(command)
-}
-
-/// Tests have a `main` that is not ours, and a test that is a worker when it is asked.
-#[cfg(test)]
-fn command() -> io::Result<Command> {
-    let mut command = Command::new(program()?);
-    command.arg0("countersign-pam").args(["--exact", "modules::pam::tests::a_test_can_be_a_worker"]);
-    Ok(command)
-}
-
 /// This program, even where another file has taken its name since it was started.
-fn program() -> io::Result<PathBuf> {
+pub(super) fn program() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
 }
 
@@ -291,7 +264,4 @@ fn failed(what: &str, error: &io::Error) -> Refusal {
 }
 
 /// How long a worker has to kill all that it started: milliseconds are enough, unless the machine is busy.
-const GRACE: Duration = Duration::from_secs(5);
-
-/// What modules of PAM find programs by.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const GRACE: Duration = Duration::from_secs(5);

@@ -1,0 +1,182 @@
+//! What the gateway's process may do: root splits off the privileged helper, becomes a plain user while it opens its
+//! sockets, and one for good before it accepts the first client (S-94).
+//!
+//! ```text
+//! root --split--> helper: waits, reads the configuration as root, serves until the gateway is gone
+//!   `--lower--> the account with the rights to open sockets --begin, open, settle--> the account, nothing else
+//! ```
+//!
+//! The command calls it in this order. All of a configuration but its text is read as the account, so that what the
+//! running gateway could not read again is a start error.
+
+use std::{io, os::fd::OwnedFd, time::Duration};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    config::{Config, Layers, Paths, RunAs, StatePlace},
+    error::ConfigError,
+    helper,
+    modules::Registry,
+    sys::{
+        accounts::own_uid,
+        memory,
+        privilege::{Half, Ids, receive, send, split},
+    },
+};
+
+/// Which of the two processes this is.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "there are these two")]
+pub enum Role {
+    /// The one that listens.
+    Gateway(Standing),
+    /// The one that it asks.
+    Helper(Helper),
+}
+
+/// The standing of the process that listens.
+#[derive(Debug)]
+pub struct Standing {
+    becomes: Option<Becomes>,
+}
+
+#[derive(Debug)]
+struct Becomes {
+    account: RunAs,
+    ids: Ids,
+    channel: Option<OwnedFd>,
+}
+
+impl Standing {
+    /// Splits the helper off, where root is to become somebody else. Before there are threads.
+    ///
+    /// # Errors
+    /// There is no such account, or the system refuses.
+    pub fn take(layers: &Layers) -> Result<Role, ConfigError> {
+        let Some(account) = RunAs::read(layers)? else {
+            if own_uid() == 0 {
+                tracing::warn!(
+                    "the gateway runs as root: create the account `countersign`, or write user=NAME"
+                );
+            }
+            return Ok(Role::Gateway(Self { becomes: None }));
+        };
+        if account.uid == 0 {
+            return Ok(Role::Gateway(Self { becomes: None }));
+        }
+        let ids = Ids::new(account.uid, account.gid, account.groups.clone());
+        match split().map_err(|error| refused("the helper cannot be split off", &error))? {
+            Half::Second(channel) => Ok(Role::Helper(Helper { channel })),
+            Half::First(channel) => {
+                Ok(Role::Gateway(Self { becomes: Some(Becomes { account, ids, channel: Some(channel) }) }))
+            }
+        }
+    }
+
+    /// Becomes the account, but for opening sockets. Directories for the state and the control socket that are missing
+    /// are made for it.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn lower(&self, layers: &Layers, paths: &Paths) -> Result<(), ConfigError> {
+        let Some(Becomes { ids, .. }) = &self.becomes else { return Ok(()) };
+        let place = StatePlace::read(layers, paths)?;
+        let made = ids.make_directory(&place.state_dir, 0o700).and_then(|()| {
+            let control = place.control.as_deref().and_then(std::path::Path::parent);
+            control.map_or(Ok(()), |directory| ids.make_directory(directory, 0o755))
+        });
+        made.map_err(|error| refused("its directories cannot be made", &error))?;
+        ids.lower().map_err(|error| refused("the user cannot be changed", &error))
+    }
+
+    /// Has the helper begin, if what was configured meanwhile takes one.
+    ///
+    /// # Errors
+    /// The helper cannot use the configuration.
+    pub fn begin(&mut self) -> Result<(), ConfigError> {
+        let Some(channel) = self.becomes.as_mut().and_then(|becomes| becomes.channel.take()) else {
+            return Ok(());
+        };
+        // Without a word the helper ends.
+        if !helper::is_wanted() {
+            return Ok(());
+        }
+        let gone = |error: io::Error| refused("the helper does not begin", &error);
+        send(&channel, BEGIN, None).map_err(gone)?;
+        let mut room = [0; 4096];
+        let (length, _) = receive(&channel, &mut room).map_err(gone)?;
+        match room.get(..length) {
+            Some(BEGIN) => helper::Helper::install(channel).map_err(gone),
+            Some(why) if !why.is_empty() => {
+                let why = String::from_utf8_lossy(why).into_owned();
+                Err(ConfigError::new("the helper", why, "mend the configuration, or write user=root"))
+            }
+            _ => Err(gone(io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+
+    /// Gives up the rest, in all threads: the sockets are open.
+    ///
+    /// # Errors
+    /// The system refuses, or there is a way back.
+    pub fn settle(&self) -> Result<(), ConfigError> {
+        let Some(Becomes { account, ids, .. }) = &self.becomes else { return Ok(()) };
+        ids.settle().map_err(|error| refused("the user cannot be changed for good", &error))?;
+        let helper = if helper::installed().is_some() { "asks a helper of root's" } else { "has no helper" };
+        tracing::info!("the gateway is user {} without capabilities now, and {helper}", account.name);
+        Ok(())
+    }
+}
+
+/// The process that is asked.
+#[derive(Debug)]
+pub struct Helper {
+    channel: OwnedFd,
+}
+
+impl Helper {
+    /// Waits for its beginning, and serves until the gateway is gone.
+    ///
+    /// # Errors
+    /// The channel is broken.
+    pub fn serve(self, layers: &Layers, registry: &Registry, paths: &Paths) -> io::Result<()> {
+        let mut room = [0; 16];
+        if receive(&self.channel, &mut room)?.0 == 0 {
+            return Ok(());
+        }
+        memory::keep_to_ourselves()?;
+        // What is to be warned about, the gateway says.
+        let quiet = tracing::subscriber::NoSubscriber::default();
+        let config = tracing::subscriber::with_default(quiet, || Config::new(layers, registry, paths));
+        // It holds what is offered.
+        let _config = match config {
+            Ok(config) => config,
+            Err(error) => return send(&self.channel, error.to_string().as_bytes(), None),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let entered = runtime.enter();
+        // Whoever asks a group of processes to end means the gateway: this one ends with it, and after it. They are
+        // handled and not ignored, for what is ignored programs inherit.
+        for kind in [
+            SignalKind::terminate(),
+            SignalKind::interrupt(),
+            SignalKind::hangup(),
+            SignalKind::user_defined1(),
+        ] {
+            drop(signal(kind)?);
+        }
+        drop(entered);
+        send(&self.channel, BEGIN, None)?;
+        let served = helper::serve(&self.channel, runtime.handle());
+        // Daemons that it started are asked to end when their tasks are dropped.
+        runtime.shutdown_timeout(Duration::from_secs(2));
+        served
+    }
+}
+
+fn refused(what: &'static str, error: &io::Error) -> ConfigError {
+    ConfigError::new(what, error.to_string(), "start the gateway as root, or write user=root to stay root")
+}
+
+const BEGIN: &[u8] = b"begin";
