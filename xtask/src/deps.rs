@@ -95,6 +95,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("script", "bsdutils"),
     ("strace", "strace"),
     ("pinentry-tty", "pinentry-tty"),
+    // Judges the units; nothing of it is started.
+    ("systemd-analyze", "systemd"),
     ("useradd", "passwd"),
     ("setpriv", "util-linux"),
     // Their modules lie in another folder on each architecture, their copyright does not.

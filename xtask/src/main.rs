@@ -3,6 +3,7 @@
 //! Each step is a file here; a step prints one line when it starts and one when it is done, and the first one that
 //! fails ends the run.
 
+mod deb;
 mod deps;
 mod fuzz;
 mod step;
@@ -84,6 +85,11 @@ const COMMANDS: &[Command] = &[
         name: "bench",
         summary: "what logins and the hand-over cost; more arguments go to `cargo bench`",
         run: bench,
+    },
+    Command {
+        name: "deb",
+        summary: "the Debian package; --binary FILE packs a program that is built, --to FOLDER says where",
+        run: deb::build,
     },
     Command {
         name: "generate",
