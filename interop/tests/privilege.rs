@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read, Seek, SeekFrom},
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::MetadataExt,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -148,6 +148,50 @@ fn s_094_a_user_that_there_is_not_and_one_that_we_may_not_become_stop_the_start(
     let Some(account) = Account::create() else { return };
     let refused = serve(&account.name);
     assert!(matches!(refused.code, 69 | 77 | 78), "{}", refused.all());
+}
+
+/// Landlock is not everywhere; then that is said.
+#[test]
+fn s_094_the_process_is_held_to_what_it_needs_and_says_to_what() {
+    let place = Place::new();
+    let password = place.file("password", PASSWORD);
+    let door = format!("--bind={},auth=file(filename={password})", place.text("door"));
+    let log_in = |wanted: i32| {
+        let address = format!("unix://{}", place.text("door"));
+        let given = place.file("given", PASSWORD);
+        run(&mut countersign(&place, &["info", "--password-file", &given, &address])).expect_code(wanted);
+    };
+    let gateway = Gateway::start(&[door.as_str()]);
+    let (pid, log) = (gateway.daemon().id(), gateway.log());
+    assert!(log.contains("system calls are refused (seccomp)"), "{log}");
+    assert!(
+        log.contains("other files are closed (Landlock") || log.contains("no sandbox for files"),
+        "{log}"
+    );
+    log_in(0);
+    for task in fs::read_dir(format!("/proc/{pid}/task")).expect("the threads of a child").flatten() {
+        let text = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let is_held = text.contains("Seccomp:\t2") && text.contains("NoNewPrivs:\t1");
+        assert!(text.is_empty() || is_held, "{text}");
+    }
+    // Another file in the place of the first one is read too.
+    fs::rename(place.file("new", "another-one"), place.path("password")).expect("a new password");
+    log_in(77);
+    drop(gateway);
+
+    let free = Gateway::start(&[door.as_str(), "--sandbox=off"]);
+    assert!(free.log().contains("held to nothing"), "{}", free.log());
+    assert_eq!(status(free.daemon().id(), "Seccomp"), "0");
+    drop(free);
+
+    let program = format!("--bind={},auth=exec(command=/bin/true)", place.text("program"));
+    let open = Gateway::start(&[program.as_str()]);
+    assert!(open.log().contains("no sandbox for files: auth=exec starts programs"), "{}", open.log());
+    assert_eq!(status(open.daemon().id(), "Seccomp"), "2");
+    drop(open);
+    let state = place.text("state");
+    let refused = ["serve", "--state-dir", &state, &program, "--sandbox=required"];
+    run(&mut countersign(&place, &refused)).expect_code(78).expect_text("auth=exec starts programs");
 }
 
 /// A line of `/proc/PID/status`.

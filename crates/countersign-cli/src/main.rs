@@ -30,7 +30,8 @@ use clap::Parser as _;
 /// Whatever is freed is erased first: a password has been in buffers of TLS, of packets and of the log before it is in
 /// a value that knows that it is secret (S-91).
 #[global_allocator]
-static ERASING: zeroizing_alloc::ZeroAlloc<std::alloc::System> = zeroizing_alloc::ZeroAlloc(std::alloc::System);
+static ERASING: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
 
 fn main() -> ExitCode {
     if let Some(end) = countersign::modules::run_worker() {

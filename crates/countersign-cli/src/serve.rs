@@ -110,11 +110,13 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    keep_secrets();
+    let kept = keep_secrets();
     standing.lower(&layers, &paths)?;
     let config = Config::new(&layers, &Registry::builtin(), &paths)?;
     args.gateway.scrub(&config);
+    kept();
     standing.begin()?;
+    standing.confine(&config)?;
     for socket in &config.sockets {
         for warning in &socket.warnings {
             tracing::warn!(socket = socket.label(), "{}: {warning}", socket.label());
@@ -185,15 +187,20 @@ pub(crate) fn explain_config(args: &ExplainArgs) -> Result<(), Report> {
     }
 }
 
-/// Keeps memory off the disk (S-91). A gateway goes on without, and says so: a plain user is rarely allowed to.
-fn keep_secrets() {
-    if let Err(error) = memory::keep_to_ourselves() {
-        tracing::warn!("a crash may leave secrets in a core dump: {error}");
-    }
-    match memory::keep_off_the_disk() {
-        Ok(()) => {}
-        Err(error) if own_uid() == 0 => tracing::warn!("secrets may get into the swap space: {error}"),
-        Err(error) => tracing::info!("secrets may get into the swap space: {error}"),
+/// Keeps memory off the disk (S-91), while root may. A gateway goes on without, and says so when there is one.
+fn keep_secrets() -> impl FnOnce() {
+    let (in_cores, in_swap) = (memory::keep_to_ourselves(), memory::keep_off_the_disk());
+    let is_root = own_uid() == 0;
+    move || {
+        if let Err(error) = in_cores {
+            tracing::warn!("a crash may leave secrets in a core dump: {error}");
+        }
+        match in_swap {
+            Ok(()) => {}
+            Err(error) if is_root => tracing::warn!("secrets may get into the swap space: {error}"),
+            // A plain user is rarely allowed to.
+            Err(error) => tracing::info!("secrets may get into the swap space: {error}"),
+        }
     }
 }
 

@@ -67,6 +67,7 @@ pub mod handlers;
 mod helper;
 pub mod keys;
 pub mod modules;
+pub mod needs;
 mod oauth;
 pub mod options;
 pub mod sys;

@@ -118,6 +118,11 @@ impl Options {
         }
     }
 
+    /// The values of this name that were not taken yet. They may be secret.
+    pub fn written<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+        self.values.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
     /// Whether there is a value of this name that was not taken yet.
     pub fn has(&self, name: &str) -> bool {
         self.values.iter().any(|(key, _)| key == name)

@@ -39,7 +39,7 @@ pub use exec::Running;
 pub(crate) use facts::metadata as metadata_of;
 pub use facts::of as facts_of;
 
-use crate::{Grant, error::ConfigError, transport::Stream};
+use crate::{Grant, error::ConfigError, needs::Need, transport::Stream};
 
 /// A daemon to hand authenticated clients to, as it was configured.
 ///
@@ -220,6 +220,17 @@ impl Backend {
         match &self.kind {
             Kind::Session(sessions) => sessions.patience(),
             _ => CONNECT_DEADLINE,
+        }
+    }
+
+    /// What opening it needs of the system.
+    pub fn needs(&self) -> Vec<Need> {
+        match &self.kind {
+            Kind::Exec(_) => vec![Need::Programs],
+            Kind::Session(sessions) if !sessions.is_dialled_in() => vec![Need::Helper],
+            Kind::Session(_) => Vec::new(),
+            // Connections are no files, and authorities are read at start.
+            Kind::Whoami | Kind::Unix(_) | Kind::Tcp(_) | Kind::Tls(_) => Vec::new(),
         }
     }
 

@@ -3,7 +3,13 @@
 //! Nothing is judged here but names: [`super::Config`] turns the texts into values. [`KEYS`] is the
 //! one table of names; the files, the environment, the flags and `check --effective` share it.
 
-use std::{collections::BTreeMap, ffi::OsString, fmt, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -16,6 +22,7 @@ use super::{
 use crate::{
     error::{ConfigError, nearest},
     modules::Registry,
+    needs::place_of,
 };
 
 /// The settings of all layers. A flag wins over the environment, the environment over the files,
@@ -96,6 +103,17 @@ impl Layers {
             }
         }
         rows
+    }
+
+    /// The folders of the files that something was read from.
+    pub(super) fn folders(&self) -> BTreeSet<PathBuf> {
+        let settings = self.settings.values().flatten().chain(self.backends.values());
+        let written = settings.chain(self.sockets.iter().map(|socket| &socket.bind));
+        let folder = |written: &Written| match &written.origin {
+            Origin::File { path, .. } => Some(place_of(path.to_str()?)),
+            _ => None,
+        };
+        written.filter_map(folder).collect()
     }
 
     /// The values of a key: none, one, or a list.
@@ -391,6 +409,13 @@ pub const KEYS: &[Key] = &[
         "NAME",
         "",
         "whom a gateway of root's becomes when its sockets are open [default: countersign, where there is that account]",
+    ),
+    one(
+        "sandbox",
+        "sandbox",
+        "on|off|required",
+        "on",
+        "hold the process to the files and calls that it needs; required: in full, or do not start",
     ),
     one("group", "group", "NAME", "", "its group, if not the user's own"),
     one("ssl-cert", "ssl-cert", "FILE", "", "the certificate of every socket without its own, in PEM"),

@@ -11,7 +11,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     ffi::OsString,
     path::{Path, PathBuf},
 };
@@ -26,6 +26,7 @@ mod file;
 mod layers;
 mod limits;
 mod paths;
+mod sandbox;
 mod socket;
 mod spec;
 mod state;
@@ -41,6 +42,7 @@ use layers::Written;
 pub use layers::{Effective, Form, KEYS, Key, Layers, Origin};
 pub use limits::{Exempt, Limits};
 pub use paths::Paths;
+pub use sandbox::{Needs, Sandbox};
 use socket::{Common, Draft};
 pub use socket::{Kind, SOCKET_OPTIONS, SocketConfig, SocketOption};
 pub use spec::{ModuleSpec, SocketSpec};
@@ -75,6 +77,10 @@ pub struct Config {
     pub log: Log,
     /// The audit trail, if one is kept.
     pub audit: Option<TrailOptions>,
+    /// Whether the process is held to what all of this needs.
+    pub sandbox: Sandbox,
+    /// Where it was read.
+    folders: BTreeSet<PathBuf>,
 }
 
 impl Config {
@@ -99,7 +105,10 @@ impl Config {
         };
         let sockets = Sockets { layers, registry, common: &common }.read()?;
         let audit = audit_trail(layers, &state_dir)?;
-        Ok(Self { sockets, limits, state_dir, control, trust, log: Log::new(layers)?, audit })
+        let mut folders = layers.folders();
+        folders.insert(paths.config_dir.clone());
+        let (log, sandbox) = (Log::new(layers)?, Sandbox::read(layers)?);
+        Ok(Self { sockets, limits, state_dir, control, trust, log, audit, sandbox, folders })
     }
 
     /// Reads files and environment (`std::env::vars_os`) into layers; flags are the caller's to add.

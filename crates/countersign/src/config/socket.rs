@@ -23,6 +23,7 @@ use crate::{
     backend::Backend,
     error::ConfigError,
     modules::{CERTIFICATE, Context, OptionSpec, Options, Registry},
+    needs::{self, Need},
     proto::Chain,
     transport::{Address, UnixOptions},
     trust::{FirstUse, Place, Trust},
@@ -74,6 +75,8 @@ pub struct SocketConfig {
     pub max_unauthenticated: Option<usize>,
     /// Whether failed logins on it are counted, and have to wait (S-21).
     pub penalties: bool,
+    /// What its chain and its files need of the system, and what of it does.
+    pub needs: Vec<(String, Need)>,
     /// What is to be said about it at start.
     pub warnings: Vec<Warning>,
 }
@@ -114,9 +117,16 @@ impl SocketConfig {
         let starttls = starttls(&mut options, accepts, protocol)?;
         let websocket = WebSocketOptions::take(&mut options, kind, (protocol, accepts))?;
         let encryption = EncryptionOptions::take(&mut options, protocol)?;
+        let known: Vec<_> = SOCKET_OPTIONS.iter().map(|option| option.spec).collect();
+        let mut needs: Vec<_> =
+            needs::of_files(&known, &options).into_iter().map(|need| (place(kind, &address), need)).collect();
         let usual = usual_chain(kind, registry)?;
         let modules = [spec.auth(), draft.switch, &usual].into_iter().find(|modules| !modules.is_empty());
         let modules = modules.unwrap_or_default();
+        for module in modules {
+            let found = registry.find(module.name())?.needs(&module.to_options());
+            needs.extend(found.into_iter().map(|need| (format!("auth={}", module.name()), need)));
+        }
         let trusts = trusts(modules);
         let keeps = |module: &ModuleSpec| registry.find(module.name()).is_ok_and(|found| found.keeps_state());
         let keeps_state = trusts || modules.iter().any(keeps);
@@ -177,6 +187,7 @@ impl SocketConfig {
             accepts,
             address,
             kind,
+            needs,
             warnings,
         };
         options.finish(&[])?;

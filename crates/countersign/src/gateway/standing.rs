@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! root --split--> helper: waits, reads the configuration as root, serves until the gateway is gone
-//!   `--lower--> the account with the rights to open sockets --begin, open, settle--> the account, nothing else
+//!   `--lower--> the account with the rights to open sockets --begin, confine, open, settle--> the account, nothing else
 //! ```
 //!
 //! The command calls it in this order. All of a configuration but its text is read as the account, so that what the
@@ -14,14 +14,15 @@ use std::{io, os::fd::OwnedFd, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    config::{Config, Layers, Paths, RunAs, StatePlace},
+    config::{Config, Layers, Paths, RunAs, Sandbox, StatePlace},
     error::ConfigError,
     helper,
     modules::Registry,
     sys::{
         accounts::own_uid,
-        memory,
-        privilege::{Half, Ids, receive, send, split},
+        files, memory,
+        privilege::{Child, Half, Ids, receive, send, split},
+        sandbox::{open_only, refuse_calls},
     },
 };
 
@@ -38,39 +39,34 @@ pub enum Role {
 /// The standing of the process that listens.
 #[derive(Debug)]
 pub struct Standing {
-    becomes: Option<Becomes>,
-}
-
-#[derive(Debug)]
-struct Becomes {
-    account: RunAs,
-    ids: Ids,
-    channel: Option<OwnedFd>,
+    becomes: Option<(RunAs, Ids)>,
+    /// The helper, until it begins.
+    waiting: Option<(OwnedFd, Child)>,
 }
 
 impl Standing {
-    /// Splits the helper off, where root is to become somebody else. Before there are threads.
+    /// Splits the helper off, where root is to become somebody else or there is to be a sandbox: what it starts has
+    /// rights that this process has not. Before there are threads.
     ///
     /// # Errors
     /// There is no such account, or the system refuses.
     pub fn take(layers: &Layers) -> Result<Role, ConfigError> {
-        let Some(account) = RunAs::read(layers)? else {
-            if own_uid() == 0 {
-                tracing::warn!(
-                    "the gateway runs as root: create the account `countersign`, or write user=NAME"
-                );
-            }
-            return Ok(Role::Gateway(Self { becomes: None }));
-        };
-        if account.uid == 0 {
-            return Ok(Role::Gateway(Self { becomes: None }));
+        let account = RunAs::read(layers)?.filter(|account| account.uid != 0);
+        let becomes = account.map(|account| {
+            let ids = Ids::new(account.uid, account.gid, account.groups.clone());
+            (account, ids)
+        });
+        if becomes.is_none() && Sandbox::read(layers)? == Sandbox::Off {
+            return Ok(Role::Gateway(Self { becomes, waiting: None }));
         }
-        let ids = Ids::new(account.uid, account.gid, account.groups.clone());
-        match split().map_err(|error| refused("the helper cannot be split off", &error))? {
-            Half::Second(channel) => Ok(Role::Helper(Helper { channel })),
-            Half::First(channel) => {
-                Ok(Role::Gateway(Self { becomes: Some(Becomes { account, ids, channel: Some(channel) }) }))
+        match split() {
+            Ok(Half::Second(channel)) => Ok(Role::Helper(Helper { channel })),
+            Ok(Half::First(channel, child)) => {
+                Ok(Role::Gateway(Self { becomes, waiting: Some((channel, child)) }))
             }
+            // Where nothing has to be changed, the system may be one without such things.
+            Err(_) if becomes.is_none() => Ok(Role::Gateway(Self { becomes, waiting: None })),
+            Err(error) => Err(refused("the helper cannot be split off", &error)),
         }
     }
 
@@ -80,7 +76,7 @@ impl Standing {
     /// # Errors
     /// The system refuses.
     pub fn lower(&self, layers: &Layers, paths: &Paths) -> Result<(), ConfigError> {
-        let Some(Becomes { ids, .. }) = &self.becomes else { return Ok(()) };
+        let Some((_, ids)) = &self.becomes else { return Ok(()) };
         let place = StatePlace::read(layers, paths)?;
         let made = ids.make_directory(&place.state_dir, 0o700).and_then(|()| {
             let control = place.control.as_deref().and_then(std::path::Path::parent);
@@ -95,11 +91,11 @@ impl Standing {
     /// # Errors
     /// The helper cannot use the configuration.
     pub fn begin(&mut self) -> Result<(), ConfigError> {
-        let Some(channel) = self.becomes.as_mut().and_then(|becomes| becomes.channel.take()) else {
-            return Ok(());
-        };
-        // Without a word the helper ends.
+        let Some((channel, child)) = self.waiting.take() else { return Ok(()) };
         if !helper::is_wanted() {
+            // Without a word it ends.
+            drop(channel);
+            child.reap();
             return Ok(());
         }
         let gone = |error: io::Error| refused("the helper does not begin", &error);
@@ -116,12 +112,62 @@ impl Standing {
         }
     }
 
+    /// Holds the process to what `config` needs, and says to what it is held. Before there are threads.
+    ///
+    /// # Errors
+    /// `sandbox=required`, and the system cannot do all of it.
+    pub fn confine(&self, config: &Config) -> Result<(), ConfigError> {
+        if config.sandbox == Sandbox::Off {
+            tracing::warn!("the process is held to nothing (sandbox=off)");
+            return Ok(());
+        }
+        let needs = config.needs();
+        let missing = |why: String| match config.sandbox {
+            Sandbox::Required => {
+                Err(ConfigError::new("sandbox=required", why, "mend that, or write sandbox=on to go without"))
+            }
+            _ => {
+                tracing::warn!("{why}");
+                Ok(())
+            }
+        };
+        if let Some(who) = needs.helper.filter(|_| helper::installed().is_none()) {
+            return missing(format!("no sandbox: {who} takes a helper, and this system has none"));
+        }
+        // What is made later could not be named now. Who cannot make it is told so where it is used.
+        let _ = files::create_private_directory(&config.state_dir);
+        if let Some(directory) = config.control.as_deref().and_then(std::path::Path::parent) {
+            let _ = files::create_directory(directory);
+        }
+        let files = match needs.programs {
+            Some(who) => Err(format!("{who} starts programs, whose files nobody knows")),
+            None => open_only(&needs.openable),
+        };
+        let calls = refuse_calls();
+        match &files {
+            Ok(number) => tracing::info!("sandbox: other files are closed (Landlock {number})"),
+            Err(why) => missing(format!("no sandbox for files: {why}"))?,
+        }
+        match calls {
+            Ok(number) => tracing::info!("sandbox: {number} system calls are refused (seccomp)"),
+            Err(why) => missing(format!("no sandbox for system calls: {why}"))?,
+        }
+        Ok(())
+    }
+
     /// Gives up the rest, in all threads: the sockets are open.
     ///
     /// # Errors
     /// The system refuses, or there is a way back.
     pub fn settle(&self) -> Result<(), ConfigError> {
-        let Some(Becomes { account, ids, .. }) = &self.becomes else { return Ok(()) };
+        let Some((account, ids)) = &self.becomes else {
+            if own_uid() == 0 {
+                tracing::warn!(
+                    "the gateway stays root: create the account `countersign`, or write user=NAME"
+                );
+            }
+            return Ok(());
+        };
         ids.settle().map_err(|error| refused("the user cannot be changed for good", &error))?;
         let helper = if helper::installed().is_some() { "asks a helper of root's" } else { "has no helper" };
         tracing::info!("the gateway is user {} without capabilities now, and {helper}", account.name);

@@ -56,6 +56,7 @@ pub use pam::run_worker;
 use crate::{
     Username, Verifier,
     error::ConfigError,
+    needs::{self, Need},
     proto::chain::{Account, Link},
 };
 
@@ -98,6 +99,12 @@ pub trait Module: Sync {
     /// counts at the next, also after a restart.
     fn keeps_state(&self) -> bool {
         false
+    }
+
+    /// What it opens or starts while the gateway runs, for the sandbox. Options whose values are files or directories
+    /// are taken for what they say; a module that needs more says so.
+    fn needs(&self, options: &Options) -> Vec<Need> {
+        needs::of_files(self.options(), options)
     }
 
     /// Makes the verifier, once, at start. Everything that can be checked then is.

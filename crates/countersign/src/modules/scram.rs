@@ -9,6 +9,7 @@ use std::{
 use super::{Context, Module, OptionSpec, Options, multifile::Lines, secret_file::SecretFile};
 use crate::{
     ConfigError, Secret, Verifier,
+    needs::{self, Need},
     proto::mechanism::{Hash, scram::NEW_ITERATIONS},
     sys::files,
     trust::{Trust, durable},
@@ -57,6 +58,11 @@ impl Module for Scram {
 
     fn uses_username(&self) -> bool {
         true
+    }
+
+    /// Whoever reads a database that is being written has to write beside it (`-shm`).
+    fn needs(&self, options: &Options) -> Vec<Need> {
+        options.written("filename").map(|path| Need::Write(needs::place_of(path))).collect()
     }
 
     fn configure(&self, options: &mut Options, context: &Context) -> Result<Verifier, ConfigError> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{Context, Module, OptionSpec, Options};
 use crate::{
     ConfigError, Refusal, Username, Verifier,
+    needs::{self, Need},
     users::{
         database::{Database, Queries},
         source::{Account, Accounts, verifier},
@@ -47,6 +48,11 @@ impl Module for Sqlite {
 
     fn uses_username(&self) -> bool {
         true
+    }
+
+    /// Whoever reads a database that is being written has to write beside it (`-shm`).
+    fn needs(&self, options: &Options) -> Vec<Need> {
+        options.written("filename").map(|path| Need::Write(needs::place_of(path))).collect()
     }
 
     fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {

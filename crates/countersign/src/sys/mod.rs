@@ -34,6 +34,7 @@ pub mod peer;
 pub mod privilege;
 #[cfg(unix)]
 pub mod resolver;
+pub mod sandbox;
 #[cfg(windows)]
 pub mod security;
 pub mod sockets;

@@ -20,10 +20,21 @@ use rustix::net::{
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "fork(2) has these two ends")]
 pub enum Half {
-    /// The one that was there before.
-    First(OwnedFd),
+    /// The one that was there before, and the other one as its child.
+    First(OwnedFd, Child),
     /// The new one.
     Second(OwnedFd),
+}
+
+/// A process that was split off.
+#[derive(Debug)]
+pub struct Child(nix::unistd::Pid);
+
+impl Child {
+    /// Waits for its end, so that nothing of it is left.
+    pub fn reap(self) {
+        while let Err(nix::errno::Errno::EINTR) = nix::sys::wait::waitpid(self.0, None) {}
+    }
 }
 
 /// Splits this process in two, which are joined by a socket of packets.
@@ -37,7 +48,7 @@ pub fn split() -> io::Result<Half> {
     let (first, second) = packet_pair()?;
     // SAFETY: this is the only thread, so the new process has all of it, and no lock that another one held.
     match unsafe { nix::unistd::fork() }? {
-        nix::unistd::ForkResult::Parent { .. } => Ok(Half::First(first)),
+        nix::unistd::ForkResult::Parent { child } => Ok(Half::First(first, Child(child))),
         nix::unistd::ForkResult::Child => Ok(Half::Second(second)),
     }
 }

@@ -28,6 +28,10 @@ impl Sessions {
         match self.0 {}
     }
 
+    pub(super) fn is_dialled_in(&self) -> bool {
+        match self.0 {}
+    }
+
     pub(super) fn patience(&self) -> Duration {
         match self.0 {}
     }

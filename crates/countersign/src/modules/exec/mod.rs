@@ -17,6 +17,7 @@ use super::{Context, Module, OptionSpec, Options, places::Places};
 use crate::{
     Claim, Identity, Peer, Refusal, Secret, Username, Verifier,
     error::ConfigError,
+    needs::Need,
     proto::{
         chain::{CHECKS_AT_ONCE, CheckPassword, CheckPeer},
         error::Reason,
@@ -58,6 +59,10 @@ impl Module for Exec {
 
     fn example(&self) -> &'static str {
         "exec(command=\"/usr/bin/test -n $username\", timeout=30s)"
+    }
+
+    fn needs(&self, _: &Options) -> Vec<Need> {
+        vec![Need::Programs]
     }
 
     fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {

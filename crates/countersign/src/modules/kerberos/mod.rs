@@ -20,6 +20,7 @@ use super::{OptionSpec, Options};
 use crate::{
     Refusal,
     error::ConfigError,
+    needs::{self, Need},
     proto::{error::Reason, mechanism::ticket::Service},
     sys::{
         detached::{Detached, Lost},
@@ -52,6 +53,24 @@ impl Calls {
             Lost::Crashed => Refusal::new(Reason::ModulePanicked, "the call of Kerberos crashed"),
         })
     }
+}
+
+/// Beside what its options name: what variables of the environment name, as the library reads them, and where it keeps
+/// which tickets it has seen (`KRB5RCACHEDIR`, `TMPDIR`, `/var/tmp`).
+fn needs(known: &[OptionSpec], options: &Options) -> Vec<Need> {
+    let path = |text: &str| {
+        text.split_once(':')
+            .map_or(text, |(kind, path)| if kind.starts_with('/') { kind } else { path })
+            .to_owned()
+    };
+    let variable = |name: &&str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let read = ["KRB5_CONFIG", "KRB5_KTNAME", "KRB5CCNAME"].iter().filter_map(variable);
+    let read = read.chain(options.written("keytab").map(str::to_owned));
+    let write = ["KRB5RCACHEDIR", "TMPDIR"].iter().filter_map(variable).chain(["/var/tmp".to_owned()]);
+    let mut all = needs::of_files(known, options);
+    all.extend(read.map(|text| Need::Read(needs::place_of(&path(&text)))));
+    all.extend(write.map(|text| Need::Write(text.into())));
+    all
 }
 
 /// Takes the option `keytab`: a file that only its owner may read, since whoever has a key of it can make

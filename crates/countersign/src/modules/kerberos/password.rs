@@ -5,6 +5,7 @@ use crate::{
     Claim, Identity, Peer, Refusal, Secret, Verifier,
     error::ConfigError,
     modules::{Context, Module, OptionSpec, Options},
+    needs::Need,
     proto::{chain::CheckPassword, error::Reason},
     sys::krb5::{Krb5, Krb5Error, Krb5ErrorKind, PasswordLogin},
 };
@@ -44,6 +45,10 @@ impl Module for KerberosPassword {
 
     fn uses_username(&self) -> bool {
         true
+    }
+
+    fn needs(&self, options: &Options) -> Vec<Need> {
+        super::needs(self.options(), options)
     }
 
     fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {

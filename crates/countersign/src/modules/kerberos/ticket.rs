@@ -12,6 +12,7 @@ use crate::{
     Claim, Identity, Peer, Refusal, Secret, Verifier,
     error::ConfigError,
     modules::{Context, Module, OptionSpec, Options},
+    needs::Need,
     proto::{
         chain::{Answer, Ask, Exchange, OpenExchange, Verdict},
         error::Reason,
@@ -53,6 +54,10 @@ impl Module for KerberosTicket {
 
     fn uses_username(&self) -> bool {
         true
+    }
+
+    fn needs(&self, options: &Options) -> Vec<Need> {
+        super::needs(self.options(), options)
     }
 
     fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
@@ -102,6 +107,10 @@ impl Module for Gss {
 
     fn uses_username(&self) -> bool {
         true
+    }
+
+    fn needs(&self, options: &Options) -> Vec<Need> {
+        super::needs(self.options(), options)
     }
 
     fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {

@@ -34,6 +34,7 @@ use super::{
 use crate::{
     Claim, Identity, Peer, Refusal, Secret, Username, Verifier,
     error::ConfigError,
+    needs::Need,
     proto::{
         chain::{Answer, Ask, CHECKS_AT_ONCE, Exchange, OpenExchange, Verdict},
         error::Reason,
@@ -115,6 +116,11 @@ impl Module for Pam {
 
     fn example(&self) -> &'static str {
         "pam(service=login, timeout=30s)"
+    }
+
+    /// Its workers start what PAM's modules start.
+    fn needs(&self, _: &Options) -> Vec<Need> {
+        vec![Need::Helper]
     }
 
     fn configure(&self, options: &mut Options, _: &Context) -> Result<Verifier, ConfigError> {
