@@ -71,16 +71,19 @@ fn s_094_the_process_that_listens_is_a_plain_user_and_asks_a_helper_for_the_rest
     let start = "/usr/bin/socat UNIX-LISTEN:{socket},fork SYSTEM:id";
     let own = format!("{}/{{uid}}", place.text("run"));
     let socket = format!("{}/{}/app.sock", place.text("run"), alice.uid);
+    // A file of the account's, which the helper takes for ours too.
+    fs::create_dir(place.path("own")).expect("a folder in the test's own place");
+    let password = place.file("own/password", PASSWORD);
+    service_account.own(&place.text("own"));
+    service_account.own(&password);
     let backend = format!("session:template(path={own}/app.sock,runtime-dir={own},start=\"{start}\")");
-    let gateway = Gateway::start_in(
-        place,
-        &[
-            format!("--bind-ssl={low},auth=pam(service={})", service.name),
-            format!("--backend={backend}"),
-            format!("--user={}", service_account.name),
-        ],
-        |_| {},
-    );
+    let arguments = [
+        format!("--bind-ssl={low},auth=pam(service={})", service.name),
+        format!("--bind={},auth=file(filename={password})", place.text("own/door")),
+        format!("--backend={backend}"),
+        format!("--user={}", service_account.name),
+    ];
+    let gateway = Gateway::start_in(place, &arguments, |_| {});
     let settled = || gateway.log().contains("without capabilities now, and asks a helper of root's");
     assert!(gateway.daemon().eventually(settled), "{}", gateway.log());
     let tasks = format!("/proc/{}/task", gateway.daemon().id());

@@ -60,7 +60,10 @@ impl Standing {
             return Ok(Role::Gateway(Self { becomes, waiting: None }));
         }
         match split() {
-            Ok(Half::Second(channel)) => Ok(Role::Helper(Helper { channel })),
+            Ok(Half::Second(channel)) => {
+                let gateways = becomes.map(|(account, _)| account.uid);
+                Ok(Role::Helper(Helper { channel, gateways }))
+            }
             Ok(Half::First(channel, child)) => {
                 Ok(Role::Gateway(Self { becomes, waiting: Some((channel, child)) }))
             }
@@ -179,6 +182,8 @@ impl Standing {
 #[derive(Debug)]
 pub struct Helper {
     channel: OwnedFd,
+    /// The user that the gateway becomes.
+    gateways: Option<u32>,
 }
 
 impl Helper {
@@ -192,6 +197,9 @@ impl Helper {
             return Ok(());
         }
         memory::keep_to_ourselves()?;
+        if let Some(uid) = self.gateways {
+            files::share_secrets_with(uid);
+        }
         // What is to be warned about, the gateway says.
         let quiet = tracing::subscriber::NoSubscriber::default();
         let config = tracing::subscriber::with_default(quiet, || Config::new(layers, registry, paths));

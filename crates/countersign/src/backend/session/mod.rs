@@ -43,8 +43,8 @@ mod table;
 mod template;
 
 pub(super) use door::Door;
-pub(super) use live::Registration;
 pub(super) use elsewhere::offer;
+pub(super) use live::Registration;
 pub(super) use owner::Owner;
 pub(super) use spec::parse;
 
