@@ -1,6 +1,6 @@
 //! The driver for Xpra packets: it reads and writes, and holds no rule of a login.
 
-use std::{io::ErrorKind, sync::Arc, time::Instant};
+use std::{io::ErrorKind, sync::Arc};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
