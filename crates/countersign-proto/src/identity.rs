@@ -242,6 +242,36 @@ mod tests {
             assert!(raw.len() < 3 || !refusal.cause.contains(raw));
         }
         assert!(Username::parse(&"x".repeat(255)).is_ok());
+        assert!(
+            Username::parse(&"e\u{301}".repeat(127)).is_ok(),
+            "what counts is the length that modules see"
+        );
+    }
+
+    #[test]
+    fn s_016_capabilities_are_the_same_if_all_of_them_are_and_show_their_names_alone() {
+        let said = |pairs: &[(&str, &str)]| {
+            let claim =
+                pairs.iter().fold(Claim::anonymous(), |c, (name, text)| c.saying(*name, Secret::new(*text)));
+            claim.capabilities
+        };
+        let both = said(&[("token", "a"), ("proof", "b")]);
+        assert_eq!(both, said(&[("proof", "b"), ("token", "a")]));
+        assert_ne!(both, said(&[("token", "a")]));
+        assert_ne!(both, said(&[("token", "a"), ("proof", "c")]));
+        assert_eq!(format!("{both:?}"), r#"{"token", "proof"}"#);
+    }
+
+    #[test]
+    fn an_identity_shows_who_it_is_and_not_what_it_may_reach() {
+        let alice = Identity::new(Username::parse("alice").unwrap()).with_ids(Some(1000), None);
+        let alice = alice.with_session(vec![":10".into()], vec![("KEY".into(), "hunter2".into())], vec![]);
+        let shown = format!("{alice:?}");
+        assert!(
+            shown.contains("alice") && shown.contains("1000") && shown.contains("sessions: 1"),
+            "{shown}"
+        );
+        assert!(!shown.contains("hunter2"));
     }
 
     #[test]

@@ -71,3 +71,74 @@ fn s_088_a_verifier_prints_its_kind_and_nothing_else() {
     let link = Link::new("none", Verifier::Peer(Box::new(Says(None))));
     assert!(format!("{link:?}").contains("Verifier::Peer"));
 }
+
+/// An exchange that declares as much or as little as it is told.
+struct Declares(bool);
+
+impl OpenExchange for Declares {
+    fn open(&self, _: &Peer, _: &Claim) -> Result<Box<dyn Exchange>, Refusal> {
+        Err(Refusal::peer_denied("it only declares"))
+    }
+
+    fn binds_channel(&self) -> bool {
+        self.0
+    }
+}
+
+struct Plain;
+
+impl OpenExchange for Plain {
+    fn open(&self, _: &Peer, _: &Claim) -> Result<Box<dyn Exchange>, Refusal> {
+        Err(Refusal::peer_denied("it only declares"))
+    }
+}
+
+impl LookupSecret for Plain {
+    fn lookup(&self, _: &Claim) -> Result<Entry, Refusal> {
+        Err(Refusal::unknown_user())
+    }
+}
+
+impl CheckPassword for Plain {
+    fn check(&self, _: &Peer, _: &Claim, _: &Secret) -> Result<Option<Identity>, Refusal> {
+        Err(Refusal::unknown_user())
+    }
+}
+
+impl Watch for Plain {
+    fn ended(self: Box<Self>, _: Result<&Grant, &Refusal>) {}
+}
+
+#[test]
+fn a_module_that_declares_nothing_may_wait_and_reads_binds_and_needs_nothing() {
+    assert!(CheckPeer::may_block(&Says(None)) && LookupSecret::may_block(&Plain));
+    assert!(Says(None).reads().is_empty() && Says(None).reads_http().is_empty());
+    assert!(Plain.takes().is_empty() && !Plain.binds_channel() && !Plain.needs_cleartext());
+    assert_eq!(Plain.hold(), Duration::ZERO);
+}
+
+#[test]
+fn s_035_a_chain_binds_where_a_link_does_or_its_first_question_is_for_a_known_secret() {
+    let binds = |verifiers: Vec<Verifier>| {
+        let links = verifiers.into_iter().map(|verifier| Link::new("some", verifier));
+        Chain::new(links.collect()).unwrap().binds_channel()
+    };
+    let facts = || Verifier::Peer(Box::new(Says(None)));
+    let (secret, password) = (|| Verifier::Secret(Box::new(Plain)), || Verifier::Password(Box::new(Plain)));
+    let exchange = |declares| Verifier::Exchange(Box::new(Declares(declares)));
+    assert!(
+        binds(vec![secret()]) && binds(vec![facts(), secret()]) && binds(vec![password(), exchange(true)])
+    );
+    assert!(!binds(vec![facts()]) && !binds(vec![password(), secret()]) && !binds(vec![exchange(false)]));
+}
+
+#[test]
+fn a_grant_repeats_the_claim_as_it_was_made() {
+    let chain = Chain::new(vec![Link::new("none", Verifier::Peer(Box::new(Says(None))))]).unwrap();
+    let claim = Claim::named("alice").unwrap().asking_for(Some(":10".into()), Some("work".into()));
+    let mut walk = Walk::new(Arc::new(chain), Arc::new(Peer::unix(None)), Arc::new(claim.clone()));
+    walk.pass(None, None).unwrap();
+    let Next::Done(grant) = walk.next() else { panic!("all links passed") };
+    assert_eq!(grant.claim(), &claim);
+    assert_eq!((claim.display.as_deref(), claim.session.as_deref()), (Some(":10"), Some("work")));
+}

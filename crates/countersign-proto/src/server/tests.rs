@@ -20,6 +20,7 @@ use crate::{
     },
 };
 
+mod checks;
 mod exhaustive;
 mod initial;
 mod questions;

@@ -10,6 +10,9 @@ fn chained_questions_are_numbered_for_the_person_who_answers() {
     assert_eq!(first.prompt, "password 1 of 2");
     server.send(hello("alice").with_response(Some(answer(&first, "ecila"))));
     assert_eq!(server.challenge().prompt, "password 2 of 2");
+    let mut server = Server::new(vec![facts(true), reversed()], unix());
+    server.send(hello("alice"));
+    assert_eq!(server.challenge().prompt, "password", "one alone has no number");
 }
 
 #[test]
