@@ -33,28 +33,27 @@ impl ListedPenalty {
     }
 }
 
-/// Answers what is about penalties; gives back any other request.
-///
-/// # Errors
-/// The request, which somebody else answers.
-pub(super) fn answer(penalties: Option<&Penalties>, request: Request) -> Result<Response, Request> {
-    if !matches!(request, Request::Penalties | Request::ClearPenalties { .. }) {
-        return Err(request);
-    }
+/// Answers what is about penalties; `None` to any other request.
+pub(super) fn answer(penalties: Option<&Penalties>, request: &Request) -> Option<Response> {
+    let clears = match request {
+        Request::Penalties => None,
+        Request::ClearPenalties { source } => Some(source),
+        _ => return None,
+    };
     let Some(penalties) = penalties else {
-        return Ok(Response::Failed(Failure::new(
+        return Some(Response::Failed(Failure::new(
             FailureCode::Unknown,
             "penalties: no socket of this gateway counts failed logins",
             "penalties=yes counts them",
         )));
     };
-    Ok(match request {
-        Request::ClearPenalties { source: Some(source) } => clear(penalties, &source),
-        Request::ClearPenalties { source: None } => {
+    Some(match clears {
+        Some(Some(source)) => clear(penalties, source),
+        Some(None) => {
             penalties.clear_all();
             Response::Done
         }
-        _ => Response::Penalties {
+        None => Response::Penalties {
             refused: penalties.refused(),
             penalties: penalties.list().iter().map(ListedPenalty::of).collect(),
         },

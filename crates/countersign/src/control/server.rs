@@ -141,10 +141,10 @@ impl Served {
     fn decide(&self, request: Request, uid: u32) -> Response {
         let (word, quiet) = (request.word(), request.only_looks());
         let by = name_of(uid);
-        let response = match penalties::answer(self.penalties.as_deref(), request) {
-            Ok(response) => response,
+        let response = match penalties::answer(self.penalties.as_deref(), &request) {
+            Some(response) => response,
             // Where no socket asks the store it is opened for its owner, who finds the gateway in their way to it.
-            Err(request) => match self.trust.open() {
+            None => match self.trust.open() {
                 Ok(store) => administer(store, &self.entrances.borrow().clone(), request, &by),
                 Err(error) => Response::Failed(error.into()),
             },
