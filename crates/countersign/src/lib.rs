@@ -70,6 +70,8 @@ pub mod modules;
 pub mod needs;
 mod oauth;
 pub mod options;
+pub mod penalties;
+pub mod source;
 pub mod sys;
 pub mod trail;
 pub mod transport;

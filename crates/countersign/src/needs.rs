@@ -1,6 +1,6 @@
 //! What something configured opens while the gateway runs, beside what every process may: what the sandbox is made of.
 //!
-//! Modules, backends and sockets state it, [`crate::config`] puts it together, and the gateway's start has the kernel
+//! Modules, backends and sockets state it, the configuration puts it together, and the gateway's start has the kernel
 //! hold the process to it.
 #![forbid(unsafe_code)]
 

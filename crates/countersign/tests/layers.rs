@@ -23,7 +23,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("handlers", &["keys", "oauth", "options", "sys"]),
     ("backend", &["helper", "needs", "options", "sys", "transport", "users"]),
     ("config", &["backend", "handlers", "modules", "needs", "options", "sys", "trail", "transport", "trust"]),
-    ("control", &["sys", "trail", "transport", "trust"]),
+    ("source", &[]),
+    ("penalties", &["config", "source", "sys", "trust"]),
+    ("control", &["penalties", "source", "sys", "trail", "transport", "trust"]),
     (
         "gateway",
         &[
@@ -33,6 +35,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "helper",
             "modules",
             "options",
+            "penalties",
+            "source",
             "sys",
             "trail",
             "transport",

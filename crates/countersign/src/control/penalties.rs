@@ -5,7 +5,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::message::{Failure, FailureCode, Request, Response};
-use crate::gateway::{Penalised, Penalties, Source};
+use crate::{
+    penalties::{Penalised, Penalties},
+    source::Source,
+};
 
 /// A source that has failed lately, as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Peer,
-    gateway::Penalties,
+    penalties::Penalties,
     sys::{
         accounts::{Account, own_uid},
         files::create_directory,

@@ -13,6 +13,7 @@ use super::{drive::Turned, handover::Ended};
 use crate::{
     Grant, Peer, Refusal,
     proto::{error::Reason, peer::Origin},
+    source::hex,
     trail::Trail,
 };
 
@@ -286,14 +287,6 @@ fn from(peer: &Peer) -> String {
         (None, Some(credentials)) => format!("uid={}", credentials.uid),
         (None, None) => "local".to_owned(),
     }
-}
-
-/// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default();
-    let mut text = String::with_capacity(2 * bytes.len());
-    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
-    text
 }
 
 #[cfg(test)]

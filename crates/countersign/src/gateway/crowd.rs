@@ -16,8 +16,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::source::Source;
-use crate::{Peer, config::Exempt, sys::descriptors::most_descriptors};
+use crate::{Peer, config::Exempt, source::Source, sys::descriptors::most_descriptors};
 
 /// Who is inside and not decided upon yet.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Crowd, Place, Quota,
-    audit::{self, Auditor, Decision},
+    audit::{Auditor, Decision},
     drive::{Acceptor, Admitted, Met, Speech, Turned, XpraClient, adopt},
     handover::{self, Control, Ended},
     rpc::{self, Hall},
@@ -27,6 +27,7 @@ use crate::{
     backend::{self, Backend, BackendError, Opened, SessionFacts},
     config::Protocol,
     proto::{error::Reason, peer::Origin, stay::Stays},
+    source::hex,
     transport::{Listener, SESSION_GREETING, Stream},
 };
 
@@ -463,7 +464,7 @@ async fn drain(sessions: watch::Sender<()>, cut: impl Future<Output = ()>) -> us
 fn session_id() -> String {
     let mut bytes = [0; 8];
     super::drive::random(&mut bytes);
-    audit::hex(&bytes)
+    hex(&bytes)
 }
 
 /// What a daemon that dials in asks for in place of a session, as Xpra's servers do from 6.6 on.

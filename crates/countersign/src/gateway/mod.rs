@@ -12,10 +12,8 @@ pub mod handover;
 #[cfg_attr(windows, path = "inherit/absent.rs")]
 mod inherit;
 mod listen;
-mod penalties;
 mod rpc;
 mod serve;
-mod source;
 #[cfg(unix)]
 mod standing;
 #[cfg(test)]
@@ -24,8 +22,11 @@ mod trusting;
 
 pub use crowd::{Crowd, Place, Quota};
 pub use listen::Door;
-pub use penalties::{Penalised, Penalties};
 pub use serve::{Gateway, Outcome, StartError};
-pub use source::Source;
 #[cfg(unix)]
 pub use standing::{Helper, Role, Standing};
+
+pub use crate::{
+    penalties::{Penalised, Penalties},
+    source::Source,
+};

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::timeout_at};
 
 use super::patience::now;
-use crate::{Refusal, gateway::source::Source, proto::error::Reason};
+use crate::{Refusal, proto::error::Reason, source::Source};
 
 /// The way to one link, for all logins of its socket.
 #[derive(Debug)]

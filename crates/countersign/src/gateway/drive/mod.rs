@@ -40,18 +40,18 @@ pub(super) use packets::random;
 use lane::Lane;
 use patience::{Patience, now};
 
-use super::penalties::{Penalties, Visit};
 use crate::{
     Chain, Grant, Peer, Refusal,
     config::{ModuleSpec, Protocol, StartTls, WebSocketOptions},
     error::ConfigError,
-    gateway::source::Source,
     modules::{Context, Registry},
+    penalties::{Penalties, Visit},
     proto::{
         error::Reason,
         server::{Check, Conversation, Settings},
         wire::detect::{Detected, detect},
     },
+    source::Source,
     transport::{Encryption, Stream, tls::ServerTls},
 };
 

@@ -46,10 +46,9 @@ use super::{
     audit::{Auditor, Decision},
     drive::{Acceptor, Turned},
     handover::EndReason,
-    penalties::Visit,
     trusting::Reliance,
 };
-use crate::{Peer, Refusal, backend::Backend, proto::error::Reason, transport::Stream};
+use crate::{Peer, Refusal, backend::Backend, penalties::Visit, proto::error::Reason, transport::Stream};
 
 /// What the connections of a socket have in common.
 #[derive(Clone, Debug)]

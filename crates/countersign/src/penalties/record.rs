@@ -18,6 +18,7 @@ use super::{
     Source,
     ledger::{Account, Kept, Left, Who},
 };
+use crate::source::hex;
 
 /// What is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn to_text(&self) -> String {
-        let mut text = format!("{HEAD}\nkey {}\nat {}\n", super::super::audit::hex(&self.key), self.at);
+        let mut text = format!("{HEAD}\nkey {}\nat {}\n", hex(&self.key), self.at);
         // Writing to a text cannot fail.
         for (source, left) in &self.kept.sources {
             let _ = writeln!(text, "source {source} {}", Shown(left));

@@ -61,7 +61,7 @@ impl fmt::Display for Source {
             Self::User(uid) => write!(f, "uid:{uid}"),
             Self::Machine(cid) => write!(f, "vsock:{cid}"),
             Self::Local => f.write_str("local"),
-            Self::Certificate(first) => write!(f, "certificate:{}", super::audit::hex(first)),
+            Self::Certificate(first) => write!(f, "certificate:{}", hex(first)),
         }
     }
 }
@@ -98,6 +98,14 @@ impl FromStr for Source {
 fn first_half(address: Ipv6Addr) -> [u8; 8] {
     let [a, b, c, d, e, f, g, h, ..] = address.octets();
     [a, b, c, d, e, f, g, h]
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default();
+    let mut text = String::with_capacity(2 * bytes.len());
+    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    text
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::{
 
 /// A connection that may guess. One that is dropped before its end was cut, or gave its place up.
 #[derive(Debug)]
-pub(in crate::gateway) struct Visit {
+pub(crate) struct Visit {
     penalties: Arc<Penalties>,
     stage: Mutex<Stage>,
 }
@@ -38,7 +38,7 @@ struct Stage {
 }
 
 impl Visit {
-    pub(in crate::gateway) fn new(penalties: Arc<Penalties>) -> Self {
+    pub(crate) fn new(penalties: Arc<Penalties>) -> Self {
         Self { penalties, stage: Mutex::default() }
     }
 
@@ -46,7 +46,7 @@ impl Visit {
     ///
     /// # Errors
     /// The refusal before a challenge, if it has to wait.
-    pub(in crate::gateway) fn hello(&self, peer: &Peer, claim: &Claim) -> Result<(), Refusal> {
+    pub(crate) fn hello(&self, peer: &Peer, claim: &Claim) -> Result<(), Refusal> {
         let mut stage = self.stage.lock();
         if stage.who.is_none() {
             stage.who = self.penalties.who(peer, claim.username.as_ref());
@@ -55,17 +55,17 @@ impl Visit {
     }
 
     /// It is sent a challenge.
-    pub(in crate::gateway) fn asked(&self) {
+    pub(crate) fn asked(&self) {
         self.stage.lock().asked = true;
     }
 
     /// Counts nothing whatever comes: it is another's to judge.
-    pub(in crate::gateway) fn release(&self) {
+    pub(crate) fn release(&self) {
         self.stage.lock().settled = true;
     }
 
     /// It was refused. Only the first end of a connection counts.
-    pub(in crate::gateway) fn refused(&self, peer: &Peer, refusal: &Refusal) {
+    pub(crate) fn refused(&self, peer: &Peer, refusal: &Refusal) {
         let mut stage = self.stage.lock();
         if std::mem::replace(&mut stage.settled, true) {
             return;
@@ -78,7 +78,7 @@ impl Visit {
     }
 
     /// The watch of its conversation, which tells what is judged and how it ends, before the client knows.
-    pub(in crate::gateway) fn follow(self: &Arc<Self>, peer: Arc<Peer>) -> Box<dyn Watch> {
+    pub(crate) fn follow(self: &Arc<Self>, peer: Arc<Peer>) -> Box<dyn Watch> {
         Box::new(Follow { visit: Arc::clone(self), peer })
     }
 

@@ -22,22 +22,22 @@ use sha2::Sha256;
 use tokio::{sync::Notify, task::spawn_blocking, time::sleep};
 
 mod keep;
-pub(super) mod ledger;
+mod ledger;
 mod record;
 mod visit;
 
 pub use self::ledger::Penalised;
-pub(super) use self::visit::Visit;
+pub(crate) use self::visit::Visit;
 use self::{
     keep::Keeper,
     ledger::{Account, Fault, Ledger, Who},
     record::Record,
 };
-use super::source::Source;
 use crate::{
     Peer, Refusal, Secret, Username,
     config::{Exempt, Limits},
     proto::error::Reason,
+    source::Source,
     trust::{Standing, Trust},
 };
 
@@ -62,7 +62,8 @@ impl Penalties {
     /// Nobody is penalised yet. `trust` is the store of accepted certificates, if the gateway has one.
     pub fn new(limits: &Limits, trust: Option<Trust>) -> Self {
         let mut key = [0; 32];
-        super::drive::random(&mut key);
+        #[expect(clippy::expect_used, reason = "names that are hashed without a key can be tried out")]
+        getrandom::fill(&mut key).expect("the operating system gives random bytes");
         Self {
             ledger: Mutex::new(Ledger::new(limits.penalty_min, limits.penalty_max)),
             exempt: limits.penalty_exempt.clone(),
