@@ -202,8 +202,8 @@ impl Cell<'_> {
         let what = format!("{}, {attempt}, {transport:?}", case.name);
         let limit = limits::at(*client, *server, row.name, *transport).find(|limit| limit.is_of(case.name));
         // Only what is said from now on is about this attempt.
-        let before = |text: &str| served.as_ref().map_or(0, |served| served.times(text));
-        let before = limit.map_or(0, |limit| before(limit.text()));
+        let texts = limit.map_or(&[][..], limits::Limit::texts);
+        let before = served.as_ref().map_or(0, |served| served.times(texts));
         let (came, said) = match served {
             Ok(served) => self.log_in(served),
             Err(why) => (Came::Broke(format!("the server ended: {why}")), why.clone()),
@@ -213,8 +213,9 @@ impl Cell<'_> {
             let is_right = came.is_as(&expected);
             return if is_right { Ok(()) } else { Err(format!("{what}: {came:?}, expected {expected:?}")) };
         };
-        let is_said = |text: &str| {
-            said.contains(text) || served.as_ref().is_ok_and(|served| served.says_again(text, before))
+        let is_said = || {
+            texts.iter().any(|text| said.contains(text))
+                || served.as_ref().is_ok_and(|served| served.says_again(texts, before))
         };
         let judged = limit.judge(&expected, &came, is_said);
         judged.map_err(|why| format!("{what}: {came:?}, expected {expected:?}; {why}: {}", limit.reason))

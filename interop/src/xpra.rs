@@ -21,6 +21,8 @@ pub mod exit {
     pub const CONNECTION_FAILED: i32 = 7;
     /// A password was configured and never asked for.
     pub const NO_AUTHENTICATION: i32 = 11;
+    /// There was no session, from 4.x on.
+    pub const NO_SESSION: i32 = 18;
     /// The login was refused, from 4.x on.
     pub const AUTHENTICATION_FAILED: i32 = 28;
 }

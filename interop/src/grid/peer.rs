@@ -8,7 +8,7 @@ use crate::{
     gateway::countersign,
     modules::{Attempt, Outcome},
     process::{Finished, program, run},
-    xpra,
+    xpra::{self, exit},
 };
 
 /// One program.
@@ -113,9 +113,11 @@ impl Peer {
         }
         arguments.extend(if self == Self::Ours { attempt.our_arguments() } else { attempt.xpra_arguments() });
         let address = served.address(self, transport, attempt.user);
+        let before = served.decisions();
         let finished = self.info(&address, &arguments, &attempt.environment);
         let said = finished.all();
-        let came = match self.outcome(finished.code) {
+        let is_in = finished.succeeded() && served.has_answered(&finished.stdout, before);
+        let came = match self.outcome(finished.code, is_in, &said) {
             _ if TOO_OPEN.iter().any(|text| said.contains(text)) => Came::TooOpen,
             _ if NOT_OFFERED.iter().any(|text| said.contains(text)) => Came::NotOffered,
             Some(outcome) => Came::To(outcome),
@@ -147,16 +149,24 @@ impl Peer {
         [format!("--{kind}={mode}"), format!("--{kind}-keyfile={key}")]
     }
 
-    /// What an exit code says of a login.
-    fn outcome(self, code: i32) -> Option<Outcome> {
-        [Outcome::In, Outcome::Refused, Outcome::NothingToSay].into_iter().find(|outcome| {
-            code == match (self, outcome) {
-                (Self::Ours, _) => outcome.our_code(),
-                // Newer ones tell a refusal from a connection that ends for another reason.
-                (Self::Xpra4 | Self::Xpra6, Outcome::Refused) => xpra::exit::AUTHENTICATION_FAILED,
-                _ => outcome.xpra_code(),
+    /// What the end of a client says of its login. Those of Xpra end with 0 as well when the connection is lost once they
+    /// were asked, as it is, at times, before they read that they are refused: in is only who was answered.
+    fn outcome(self, code: i32, is_in: bool, said: &str) -> Option<Outcome> {
+        match (self, code) {
+            _ if is_in => Some(Outcome::In),
+            (Self::Ours, _) => [Outcome::Refused, Outcome::NothingToSay]
+                .into_iter()
+                .find(|outcome| code == outcome.our_code()),
+            (_, exit::OK) => Some(Outcome::Refused),
+            (_, exit::PASSWORD_REQUIRED) => Some(Outcome::NothingToSay),
+            (Self::Xpra3, exit::CONNECTION_FAILED) => Some(Outcome::Refused),
+            // Newer ones tell a refusal from a connection that ends for another reason, if it is not about one module.
+            (Self::Xpra4 | Self::Xpra6, exit::AUTHENTICATION_FAILED) => Some(Outcome::Refused),
+            (Self::Xpra4 | Self::Xpra6, exit::NO_SESSION) if said.contains("authentication failed") => {
+                Some(Outcome::Refused)
             }
-        })
+            _ => None,
+        }
     }
 }
 

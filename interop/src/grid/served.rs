@@ -97,18 +97,38 @@ impl Served {
         }
     }
 
-    /// How often the server has said this.
-    pub(super) fn times(&self, text: &str) -> usize {
-        self.log().matches(text).count()
+    /// How often the server has said one of these.
+    pub(super) fn times(&self, texts: &[&str]) -> usize {
+        let log = self.log();
+        texts.iter().map(|text| log.matches(text).count()).sum()
     }
 
-    /// Whether the server says this, sooner or later, once more than so often.
-    pub(super) fn says_again(&self, text: &str, before: usize) -> bool {
+    /// Whether the server says one of these, sooner or later, once more than so often.
+    pub(super) fn says_again(&self, texts: &[&str], before: usize) -> bool {
         let daemon = match &self.server {
             Server::Gateway(gateway) => gateway.daemon(),
             Server::Xpra(servers) => servers.first().expect("a server"),
         };
-        daemon.eventually(|| self.times(text) > before)
+        daemon.eventually(|| self.times(texts) > before)
+    }
+
+    /// How often it has let somebody in, and refused somebody, by its own words.
+    pub(super) fn decisions(&self) -> [usize; 2] {
+        DECISIONS.map(|text| self.times(&[text]))
+    }
+
+    /// Whether it has answered a client that ended well and printed this, given what it had decided before. A server of
+    /// Xpra that does not know the name as an account of the machine lets it in and tells it nothing, and says itself
+    /// that it does.
+    pub(super) fn has_answered(&self, printed: &str, before: [usize; 2]) -> bool {
+        match &self.server {
+            Server::Gateway(_) => printed.lines().any(|line| line.starts_with("countersign=")),
+            Server::Xpra(servers) => {
+                let server = servers.first().expect("a server");
+                server.eventually(|| self.decisions().iter().zip(before).any(|(now, before)| *now > before));
+                self.decisions()[0] > before[0]
+            }
+        }
     }
 
     /// Where a client comes to.
@@ -189,6 +209,9 @@ fn proxy(
     }
     Ok((server, sockets))
 }
+
+/// What a server of Xpra says when it tells of itself, which it does only to whoever is let in, and when it refuses.
+const DECISIONS: [&str; 2] = ["info request from", "authentication failed"];
 
 /// What both ends encrypt with.
 const KEY: &str = "0123456789abcdef0123456789abcdef\n";
