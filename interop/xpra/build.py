@@ -150,8 +150,10 @@ def is_complete(target, version):
 
 
 def state(version):
-    """What a build was made of: with another list of what is compiled, it is made anew."""
-    return "\n".join([XPRA[version], *COMPILED, ""])
+    """What a build was made of: by another recipe than this file's, it is made anew."""
+    with open(os.path.abspath(__file__), "rb") as file:
+        recipe = hashlib.sha256(file.read()).hexdigest()
+    return f"{XPRA[version]}\n{recipe}\n"
 
 
 def mark(target, version):
