@@ -118,11 +118,13 @@ impl Served {
     }
 
     /// Whether it has answered a client that ended well and printed this, given what it had decided before. A server of
-    /// Xpra that does not know the name as an account of the machine lets it in and tells it nothing, and says itself
-    /// that it does.
+    /// 3.1.3 or 4.4.6 that does not know the name as an account of the machine lets it in and tells it nothing of use, and
+    /// says itself that it is telling it.
     pub(super) fn has_answered(&self, printed: &str, before: [usize; 2]) -> bool {
+        let is_answer = |line: &str| ANSWER.iter().any(|key| line.starts_with(key));
         match &self.server {
-            Server::Gateway(_) => printed.lines().any(|line| line.starts_with("countersign=")),
+            _ if printed.lines().any(is_answer) => true,
+            Server::Gateway(_) => false,
             Server::Xpra(servers) => {
                 let server = servers.first().expect("a server");
                 server.eventually(|| self.decisions().iter().zip(before).any(|(now, before)| *now > before));
@@ -212,6 +214,9 @@ fn proxy(
 
 /// What a server of Xpra says when it tells of itself, which it does only to whoever is let in, and when it refuses.
 const DECISIONS: [&str; 2] = ["info request from", "authentication failed"];
+
+/// What each server says of itself to whoever is let in, and nobody else: Xpra's; ours.
+const ANSWER: [&str; 2] = ["uuid=", "countersign="];
 
 /// What both ends encrypt with.
 const KEY: &str = "0123456789abcdef0123456789abcdef\n";
