@@ -27,12 +27,22 @@ fn xpra_4_logs_in_at_ours_encrypted() {
 
 #[test]
 fn xpra_6_logs_in_at_ours() {
-    play(Peer::Xpra6, Peer::Ours, &Transport::IN_CLEAR);
+    play(Peer::Xpra6, Peer::Ours, &[Transport::Tcp, Transport::Ws]);
+}
+
+#[test]
+fn xpra_6_logs_in_at_ours_over_unix() {
+    play(Peer::Xpra6, Peer::Ours, &[Transport::Unix]);
 }
 
 #[test]
 fn xpra_6_logs_in_at_ours_encrypted() {
-    play(Peer::Xpra6, Peer::Ours, &Transport::ENCRYPTED);
+    play(Peer::Xpra6, Peer::Ours, &[Transport::Tls, Transport::Wss]);
+}
+
+#[test]
+fn xpra_6_logs_in_at_ours_under_aes() {
+    play(Peer::Xpra6, Peer::Ours, &[Transport::Aes]);
 }
 
 #[test]
