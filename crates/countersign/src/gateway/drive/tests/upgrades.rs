@@ -105,6 +105,8 @@ async fn enter(address: &Address, tls: bool, websocket: bool, seals: bool) -> Op
         }
     }
     stream.write_all(&asks.encode().unwrap()).await.ok()?;
+    // What is encrypted may still be here.
+    stream.flush().await.ok()?;
     let (decoder, mut bytes) = (Decoder::new(Limits::default()), Vec::new());
     loop {
         if let Some((Reply::Packet(packet), _)) = decoder.decode_reply(&bytes).ok()? {
