@@ -5,10 +5,11 @@ use std::io::IsTerminal as _;
 use countersign::config::{Log, LogFormat};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Registry,
     fmt::{self, FmtContext, FormatEvent, FormatFields, format::Writer},
     layer::SubscriberExt as _,
     registry::LookupSpan,
+    reload,
     util::SubscriberInitExt as _,
 };
 
@@ -18,8 +19,9 @@ use tracing_subscriber::{
 /// `COUNTERSIGN_LOG` holds a filter as in `info,countersign::audit=off` and wins over the level;
 /// `debug` names the categories given with `-d`, as Xpra users know them. No secret is logged at any
 /// level (S-88).
-pub(crate) fn start(log: &Log, debug: &[String]) {
+pub(crate) fn start(log: &Log, debug: &[String]) -> Filter {
     let filter = filter(of_environment().as_deref().unwrap_or(&log.level), debug);
+    let (filter, handle) = reload::Layer::new(filter);
     let terminal = std::io::stderr().is_terminal();
     let text = match log.format {
         LogFormat::Text => true,
@@ -35,6 +37,24 @@ pub(crate) fn start(log: &Log, debug: &[String]) {
     } else {
         registry.with(layer.json().flatten_event(true)).try_init()
     };
+    Filter { handle, debug: debug.to_vec() }
+}
+
+/// What is logged by a gateway that runs.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    handle: reload::Handle<EnvFilter, Registry>,
+    debug: Vec<String>,
+}
+
+impl Filter {
+    /// Another level, where the environment says none.
+    pub(crate) fn follow(&self, log: &Log) {
+        if of_environment().is_none() {
+            // Only tests, which start several logs in one process, have one that is gone.
+            let _ = self.handle.reload(filter(&log.level, &self.debug));
+        }
+    }
 }
 
 /// Starts the log of a client on standard error, as text, where somebody asked for one: with `-d`, or by

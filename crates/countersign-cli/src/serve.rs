@@ -1,6 +1,6 @@
 //! `countersign serve`, `check` and `explain`: a configuration, run, judged, or put into words.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use countersign::{
@@ -9,7 +9,7 @@ use countersign::{
         Config, Form, KEYS, Layers, Log, Paths, Warning,
         explain::{Visitor, explain, play},
     },
-    gateway::{Gateway, Role, Standing, StartError},
+    gateway::{Gateway, Reloader, Reread, Role, Standing, StartError},
     modules::Registry,
     sys::{accounts::own_uid, environment::scrub_env, memory, title::replace_argument},
     trail::Trail,
@@ -33,7 +33,9 @@ warning. `countersign modules list` shows what auth= can name, and
 `countersign explain` says what a configuration lets in.
 
 Signals: TERM and INT stop accepting and wait for the sessions; a second one
-ends them at once. USR1 begins a new audit file where the old one was moved.
+ends them at once. HUP reads the configuration again: new clients meet the new
+one, sessions go on, and one with a mistake is told of and changes nothing. USR1
+begins a new audit file where the old one was moved.
 
 Exit codes: 0 every session ended by itself, 1 sessions were cut, 2 usage,
 69 an address cannot be listened on, 77 no permission, 78 configuration.")]
@@ -87,18 +89,19 @@ pub(crate) struct ExplainArgs {
 }
 
 /// Every setting of the configuration as a flag, from the one table of names.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct GatewayArgs {
     config: Option<PathBuf>,
     given: Vec<(&'static str, String)>,
 }
 
 pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
-    let (layers, paths) = args.gateway.read()?;
+    let written = Written::here(&args.gateway)?;
+    let layers = written.layers()?;
     // Modules warn while they are configured, for example of a line that they leave out.
-    logging::start(&Log::new(&layers)?, &args.debug);
+    let filter = logging::start(&Log::new(&layers)?, &args.debug);
     if args.check_config {
-        Config::new(&layers, &Registry::builtin(), &paths)?;
+        Config::new(&layers, &Registry::builtin(), &written.paths)?;
         print("the configuration is fine\n")?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -106,22 +109,18 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
         Role::Gateway(standing) => standing,
         Role::Helper(helper) => {
             args.gateway.scrub_all();
-            helper.serve(&layers, &Registry::builtin(), &paths)?;
+            helper.serve(&layers, &Registry::builtin(), &written.paths)?;
             return Ok(ExitCode::SUCCESS);
         }
     };
     let kept = keep_secrets();
-    standing.lower(&layers, &paths)?;
-    let config = Config::new(&layers, &Registry::builtin(), &paths)?;
+    standing.lower(&layers, &written.paths)?;
+    let config = Config::new(&layers, &Registry::builtin(), &written.paths)?;
     args.gateway.scrub(&config);
     kept();
     standing.begin()?;
     standing.confine(&config)?;
-    for socket in &config.sockets {
-        for warning in &socket.warnings {
-            tracing::warn!(socket = socket.label(), "{}: {warning}", socket.label());
-        }
-    }
+    warn_of(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(Gateway::blocking_threads(&config))
@@ -131,12 +130,15 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
         // that a listening gateway understands ends one that is about to listen.
         let (stop, now) = end_signals()?;
         let reopen = signal(SignalKind::user_defined1())?;
-        let gateway = Gateway::open(&config).await?;
+        let hangup = signal(SignalKind::hangup())?;
+        let gateway =
+            Gateway::open(&config).await?.rereading(Arc::new(Again { written, filter })).announcing();
         standing.settle()?;
         for (name, address) in gateway.sockets() {
             tracing::info!(socket = name, "listening on {address}");
         }
         tokio::spawn(reopen_when_asked(reopen, gateway.trail().cloned()));
+        tokio::spawn(reload_when_asked(hangup, gateway.reloader()));
         match gateway.run(stop, now).await.cut {
             0 => Ok(ExitCode::SUCCESS),
             cut => {
@@ -240,15 +242,70 @@ async fn reopen_when_asked(mut asked: Signal, trail: Option<Trail>) {
     }
 }
 
+/// What becomes of it is in the log.
+async fn reload_when_asked(mut asked: Signal, reloader: Reloader) {
+    while asked.recv().await.is_some() {
+        let _ = reloader.reload().await;
+    }
+}
+
+fn warn_of(config: &Config) {
+    for socket in &config.sockets {
+        for warning in &socket.warnings {
+            tracing::warn!(socket = socket.label(), "{}: {warning}", socket.label());
+        }
+    }
+}
+
+/// Everywhere a configuration was written: to be read now, and again.
+#[derive(Debug)]
+struct Written {
+    gateway: GatewayArgs,
+    /// Our own variables as they were at the start: those with passwords are not left in the environment.
+    environment: Vec<(OsString, OsString)>,
+    paths: Paths,
+}
+
+impl Written {
+    fn here(gateway: &GatewayArgs) -> Result<Self, Report> {
+        let ours = |name: &OsString| name.as_encoded_bytes().starts_with(b"COUNTERSIGN_");
+        let environment = std::env::vars_os().filter(|(name, _)| ours(name)).collect();
+        Ok(Self { gateway: gateway.clone(), environment, paths: Paths::system()? })
+    }
+
+    fn layers(&self) -> Result<Layers, ConfigError> {
+        let GatewayArgs { config, given } = &self.gateway;
+        let mut layers = Config::layers(config.as_deref(), &self.paths, self.environment.clone())?;
+        for (flag, value) in given {
+            layers.flag(flag, value)?;
+        }
+        Ok(layers)
+    }
+}
+
+/// What a reload reads, and what follows from it here.
+#[derive(Debug)]
+struct Again {
+    written: Written,
+    filter: logging::Filter,
+}
+
+impl Reread for Again {
+    fn read(&self) -> Result<Config, ConfigError> {
+        Config::new(&self.written.layers()?, &Registry::builtin(), &self.written.paths)
+    }
+
+    fn holds(&self, config: &Config) {
+        self.filter.follow(&config.log);
+        warn_of(config);
+    }
+}
+
 impl GatewayArgs {
     /// What files, environment and these flags say, and where the paths of this system are.
     fn read(&self) -> Result<(Layers, Paths), Report> {
-        let paths = Paths::system()?;
-        let mut layers = Config::layers(self.config.as_deref(), &paths, std::env::vars_os())?;
-        for (flag, value) in &self.given {
-            layers.flag(flag, value)?;
-        }
-        Ok((layers, paths))
+        let written = Written::here(self)?;
+        Ok((written.layers()?, written.paths))
     }
 
     /// Takes passwords of the module `password` out of what other users of the machine can read

@@ -1,6 +1,6 @@
 //! The certificates that the sockets show: made or read at start, and looked at again while they serve.
 //!
-//! [`super::serve`] asks for one for each socket with TLS. Whatever is renewed is shown from the next
+//! [`super::plan`] asks for one for each socket with TLS. Whatever is renewed is shown from the next
 //! connection on; those that are open stay (S-42).
 
 use std::{
@@ -11,9 +11,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{sync::watch, task::spawn_blocking, time::sleep};
-
-use super::Door;
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     config::{Accepts, Config, Protocol, SocketConfig, StartTls, TlsOptions},
@@ -37,6 +39,7 @@ pub(super) struct Certificates {
     entrances: watch::Sender<Vec<Entrance>>,
     /// How long they are not looked at.
     pub(super) pause: Duration,
+    due: Option<Instant>,
 }
 
 /// One certificate, and who shows it.
@@ -61,7 +64,7 @@ impl Certificates {
         let one = |host: &String| !host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
         let hosts = hosts.filter(one).chain([host_name()]).collect();
         let (state_dir, entrances) = (config.state_dir.clone(), watch::Sender::default());
-        Self { state_dir, hosts, shown: Vec::new(), entrances, pause: PAUSE }
+        Self { state_dir, hosts, shown: Vec::new(), entrances, pause: PAUSE, due: None }
     }
 
     /// What `socket` needs to speak TLS.
@@ -91,26 +94,40 @@ impl Certificates {
     ///
     /// # Errors
     /// As [`Certificates::tls`].
-    pub(super) fn entrances(
+    pub(super) fn entrances<'a>(
         &mut self,
         config: &Config,
-        doors: &[Door],
-    ) -> Result<watch::Receiver<Vec<Entrance>>, ConfigError> {
+        addresses: impl Iterator<Item = &'a Address>,
+    ) -> Result<Vec<Entrance>, ConfigError> {
         let mut found = Vec::new();
-        for (socket, door) in config.sockets.iter().zip(doors).filter(|(socket, _)| socket.trusts) {
+        for (socket, address) in config.sockets.iter().zip(addresses).filter(|(socket, _)| socket.trusts) {
             let Some(key) = self.shown(&socket.tls)?.identity.key_fingerprint() else { continue };
-            found.push(Entrance::new(&*socket.trust_place.socket, door.listener.local_address(), key));
+            found.push(Entrance::new(&*socket.trust_place.socket, address, key));
         }
         Entrance::sort(&mut found);
-        self.entrances.send_replace(found);
-        Ok(self.entrances.subscribe())
+        Ok(found)
+    }
+
+    /// From now on clients are invited to these.
+    pub(super) fn invite_to(&self, entrances: Vec<Entrance>) -> watch::Receiver<Vec<Entrance>> {
+        self.entrances.send_replace(entrances);
+        self.entrances.subscribe()
+    }
+
+    /// Takes the place of those that were shown before the configuration was read again.
+    pub(super) fn succeed(&mut self, old: &mut Self, entrances: Vec<Entrance>) {
+        self.pause = old.pause;
+        std::mem::swap(&mut self.entrances, &mut old.entrances);
+        self.invite_to(entrances);
     }
 
     /// Looks at all of them every now and then, until it is dropped.
     pub(super) async fn keep(&mut self) -> Infallible {
         loop {
-            sleep(self.pause).await;
+            // Whoever waits here may be asked for something else meanwhile, and wait again.
+            sleep_until(*self.due.get_or_insert_with(|| Instant::now() + self.pause)).await;
             self.renew(SystemTime::now()).await;
+            self.due = None;
         }
     }
 
@@ -197,6 +214,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::UnixStream,
+        time::sleep,
     };
 
     use super::*;

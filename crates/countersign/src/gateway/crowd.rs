@@ -21,9 +21,6 @@ use crate::{Peer, config::Exempt, source::Source, sys::descriptors::most_descrip
 /// Who is inside and not decided upon yet.
 #[derive(Debug)]
 pub struct Crowd {
-    most: usize,
-    most_per_source: usize,
-    exempt: Exempt,
     seats: Mutex<Seats>,
 }
 
@@ -31,33 +28,41 @@ impl Crowd {
     /// A crowd of at most `most`, at least one; and of half of the descriptors that this process may
     /// open, so that sessions and their backends find some (S-05).
     pub fn new(most: usize) -> Self {
-        let half = most_descriptors().map_or(usize::MAX, |most| most / 2);
-        let most = most.min(half).max(1);
-        Self { most, most_per_source: most, exempt: Exempt::default(), seats: Mutex::default() }
+        let most = affordable(most);
+        let bounds = Bounds { most, most_per_source: most, exempt: Exempt::default() };
+        Self { seats: Mutex::new(Seats { bounds, ..Seats::default() }) }
     }
 
     /// The same with at most so many of one source, except for those that are `exempt`.
     #[must_use]
-    pub fn per_source(mut self, most: usize, exempt: Exempt) -> Self {
-        (self.most_per_source, self.exempt) = (most.clamp(1, self.most), exempt);
+    pub fn per_source(self, most: usize, exempt: Exempt) -> Self {
+        let all = self.seats().bounds.most;
+        self.amend(all, most, exempt);
         self
+    }
+
+    /// Other numbers from now on. Whoever is inside stays until newcomers need the place.
+    pub(super) fn amend(&self, most: usize, most_per_source: usize, exempt: Exempt) {
+        let most = affordable(most);
+        self.seats().bounds = Bounds { most, most_per_source: most_per_source.clamp(1, most), exempt };
     }
 
     /// A place for a newcomer, until it is dropped. `quota` is that of its door, if it has one.
     pub fn enter(self: &Arc<Self>, peer: &Peer, quota: Option<Quota>) -> Place {
-        let source = Some(Source::of(peer)).filter(|_| !self.exempt.holds(peer));
-        let of_source = source.filter(|_| self.most_per_source < self.most);
+        let mut seats = self.seats();
+        let Bounds { most, most_per_source, exempt } = &seats.bounds;
+        let source = Some(Source::of(peer)).filter(|_| !exempt.holds(peer));
+        let of_source = source.filter(|_| most_per_source < most);
         let groups = [
-            of_source.map(|source| (Group::Source(source), self.most_per_source)),
+            of_source.map(|source| (Group::Source(source), *most_per_source)),
             quota.map(|quota| (Group::Door(quota.door), quota.most)),
         ];
-        let mut seats = self.seats();
         for (group, most) in groups.into_iter().flatten() {
             if seats.groups.get(&group).is_some_and(|inside| inside.len() >= most) {
                 seats.give_up_one_of(Some(group));
             }
         }
-        if self.drops(seats.all.len()) {
+        if seats.bounds.drops(seats.all.len()) {
             seats.give_up_one_of(None);
         }
         let groups = groups.map(|group| group.map(|(group, _)| group));
@@ -70,18 +75,28 @@ impl Crowd {
     /// How many are inside now, of how many at most, and how many gave their places up so far.
     pub fn count(&self) -> (usize, usize, u64) {
         let seats = self.seats();
-        (seats.all.len(), self.most, seats.given_up)
+        (seats.all.len(), seats.bounds.most, seats.given_up)
     }
 
+    fn seats(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many may be inside.
+#[derive(Debug, Default)]
+struct Bounds {
+    most: usize,
+    most_per_source: usize,
+    exempt: Exempt,
+}
+
+impl Bounds {
     /// Whether one of so many inside goes for the newcomer: never while half of the places are free, always when
     /// none is, and in between the more probably the fewer are (S-04, as `MaxStartups` of OpenSSH).
     fn drops(&self, inside: usize) -> bool {
         let half = self.most / 2;
         inside > half && at_random(self.most - half) < inside - half
-    }
-
-    fn seats(&self) -> MutexGuard<'_, Seats> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -138,6 +153,7 @@ enum Group {
 /// Every seat, and once more under each of its groups.
 #[derive(Debug, Default)]
 struct Seats {
+    bounds: Bounds,
     all: Vec<Arc<Seat>>,
     groups: HashMap<Group, Vec<Arc<Seat>>>,
     given_up: u64,
@@ -180,6 +196,12 @@ impl Seats {
             }
         }
     }
+}
+
+/// At most half of the descriptors that this process may open, and at least one place.
+fn affordable(most: usize) -> usize {
+    let half = most_descriptors().map_or(usize::MAX, |most| most / 2);
+    most.min(half).max(1)
 }
 
 /// A number below `most` that the clients cannot foresee.

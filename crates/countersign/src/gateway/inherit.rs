@@ -39,6 +39,14 @@ impl Inherited {
         Ok(Some(listener))
     }
 
+    /// Judges the one that was taken by that name again, at the address that it has.
+    ///
+    /// # Errors
+    /// It is open to more than the configured address is.
+    pub(super) fn judge(name: &str, socket: &SocketConfig, given: &Address) -> Result<(), ConfigError> {
+        judge(name, socket, given)
+    }
+
     /// Sees to it that every one was taken.
     ///
     /// # Errors

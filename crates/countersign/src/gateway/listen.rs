@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt as _},
-    sync::watch,
+    sync::{mpsc, oneshot, watch},
     time::{sleep, timeout_at},
 };
 use tracing::{debug, info, warn};
@@ -28,27 +28,45 @@ use crate::{
     config::Protocol,
     proto::{error::Reason, peer::Origin, stay::Stays},
     source::hex,
-    transport::{Listener, SESSION_GREETING, Stream},
+    transport::{Listener, SESSION_GREETING, Stream, UnixOptions},
 };
 
 /// A listening socket with all that its clients need.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Door {
-    /// The socket as logs name it.
-    pub name: String,
     /// Where clients arrive.
     pub listener: Listener,
+    pub(super) terms: Terms,
+}
+
+/// On which terms a client is let in at a door, and to what. A reload brings others.
+#[derive(Debug)]
+pub(super) struct Terms {
+    /// The socket as logs name it.
+    pub(super) name: String,
     /// Who is let in, and how that is found out.
-    pub acceptor: Acceptor,
+    pub(super) acceptor: Acceptor,
     /// The daemon behind.
-    pub backend: Arc<Backend>,
+    pub(super) backend: Arc<Backend>,
     /// Said for every connection, where the chain lets in strangers (S-67).
-    pub warning: Option<String>,
-    quota: Option<Quota>,
-    guard: Option<Guard>,
-    reliance: Option<Reliance>,
-    auditor: Auditor,
+    pub(super) warning: Option<String>,
+    pub(super) quota: Option<Quota>,
+    pub(super) guard: Option<Guard>,
+    pub(super) reliance: Option<Reliance>,
+    pub(super) auditor: Auditor,
+}
+
+/// What the gateway says to a door that is served.
+#[derive(Debug)]
+pub(super) enum Word {
+    /// Other terms for whoever comes from now on, and other options of its file. Whoever is inside stays.
+    Become(Box<Terms>, UnixOptions, oneshot::Sender<()>),
+    /// Whether its clients still find it. Only a loop that goes round answers.
+    Ping(oneshot::Sender<bool>),
+    /// It is not wanted any more: nobody comes in, and whoever is inside stays. The answer is that its address is
+    /// free.
+    Close(oneshot::Sender<()>),
 }
 
 impl Door {
@@ -56,34 +74,33 @@ impl Door {
     pub fn new(name: String, listener: Listener, acceptor: Acceptor, backend: Arc<Backend>) -> Self {
         let auditor = Auditor::default();
         let (warning, quota, guard, reliance) = (None, None, None, None);
-        Self { name, listener, acceptor, backend, warning, quota, guard, reliance, auditor }
+        let terms = Terms { name, acceptor, backend, warning, quota, guard, reliance, auditor };
+        Self { listener, terms }
+    }
+
+    /// The socket as logs name it.
+    pub fn name(&self) -> &str {
+        &self.terms.name
     }
 
     /// The same door, with records of its decisions.
     #[must_use]
     pub fn recorded_by(mut self, auditor: Auditor) -> Self {
-        self.auditor = auditor;
+        self.terms.auditor = auditor;
         self
     }
 
     /// The same door, with a warning for each connection.
     #[must_use]
     pub fn with_warning(mut self, warning: Option<String>) -> Self {
-        self.warning = warning;
+        self.terms.warning = warning;
         self
     }
 
     /// The same door, with a number of clients of its own that may be logging in (S-04).
     #[must_use]
     pub fn with_quota(mut self, quota: Option<Quota>) -> Self {
-        self.quota = quota;
-        self
-    }
-
-    /// The same door, as the trust store wants it.
-    #[must_use]
-    pub(super) fn trusting(mut self, guard: Option<Guard>, reliance: Option<Reliance>) -> Self {
-        (self.guard, self.reliance) = (guard, reliance);
+        self.terms.quota = quota;
         self
     }
 
@@ -97,17 +114,42 @@ impl Door {
         stop: impl Future<Output = ()>,
         cut: impl Future<Output = ()>,
     ) -> usize {
-        let Self { name, listener, acceptor, backend, warning, quota, mut guard, reliance, auditor } = self;
-        let (stopping, asked) = watch::channel(false);
-        let inside =
-            Arc::new(Inside { name, acceptor, backend, warning, reliance, auditor, stopping: asked });
+        self.serve_told(crowd, mpsc::channel(1).1, stop, cut).await
+    }
+
+    /// The same, and does what it is told meanwhile.
+    pub(super) async fn serve_told(
+        self,
+        crowd: Arc<Crowd>,
+        mut words: mpsc::Receiver<Word>,
+        stop: impl Future<Output = ()>,
+        cut: impl Future<Output = ()>,
+    ) -> usize {
+        let Self { listener, terms } = self;
+        let mut host = Host::new(terms);
         let sessions = watch::Sender::new(());
+        let mut closed: Option<oneshot::Sender<()>> = None;
         let mut stop = pin!(stop);
         loop {
             let accepted = tokio::select! {
                 () = &mut stop => break,
-                mode = another_mode(&mut guard) => {
-                    inside.set_mode(&listener, mode);
+                Some(word) = words.recv() => match word {
+                    Word::Become(terms, options, done) => {
+                        host.become_on(&listener, *terms, &options);
+                        let _ = done.send(());
+                        continue;
+                    }
+                    Word::Ping(answer) => {
+                        let _ = answer.send(listener.is_there());
+                        continue;
+                    }
+                    Word::Close(done) => {
+                        closed = Some(done);
+                        break;
+                    }
+                },
+                mode = another_mode(&mut host.guard) => {
+                    host.inside.set_mode(&listener, mode);
                     continue;
                 }
                 accepted = listener.accept() => accepted,
@@ -115,7 +157,7 @@ impl Door {
             match accepted {
                 Ok((stream, peer)) => {
                     let (inside, place, mut door) =
-                        (Arc::clone(&inside), crowd.enter(&peer, quota), sessions.subscribe());
+                        (Arc::clone(&host.inside), crowd.enter(&peer, host.quota), sessions.subscribe());
                     // Nobody waits for a session to end: what it held is given back at once (S-02). Its state
                     // is boxed because the runtime copies that of a task several times.
                     tokio::spawn(async move {
@@ -130,7 +172,7 @@ impl Door {
                 }
                 Err(error) => {
                     // S-05: out of descriptors, for example. Waiting is what lets some be freed.
-                    warn!(socket = inside.name, "cannot accept a connection for now: {error}");
+                    warn!(socket = host.inside.name, "cannot accept a connection for now: {error}");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -138,8 +180,40 @@ impl Door {
         // Whoever comes now is turned away by the kernel instead of waiting in a queue that nobody
         // serves, and another gateway may take the address (S-97).
         drop(listener);
-        stopping.send_replace(true);
+        if let Some(done) = closed {
+            // Whoever waits for that may be gone.
+            let _ = done.send(());
+        }
+        host.stopping.send_replace(true);
         drain(sessions, cut).await
+    }
+}
+
+/// The terms of a door while it is served.
+struct Host {
+    inside: Arc<Inside>,
+    quota: Option<Quota>,
+    guard: Option<Guard>,
+    /// Turns true when those who came on these terms shall begin nothing new.
+    stopping: watch::Sender<bool>,
+}
+
+impl Host {
+    fn new(terms: Terms) -> Self {
+        let Terms { name, acceptor, backend, warning, quota, guard, reliance, auditor } = terms;
+        let (stopping, asked) = watch::channel(false);
+        let inside = Inside { name, acceptor, backend, warning, reliance, auditor, stopping: asked };
+        Self { inside: Arc::new(inside), quota, guard, stopping }
+    }
+
+    /// New terms. Calls of HTTP/2 are judged by those that were in force when their connection came, so such
+    /// connections begin no more of them, and their clients come again (S-96).
+    fn become_on(&mut self, listener: &Listener, terms: Terms, options: &UnixOptions) {
+        let next = Self::new(terms);
+        if let Err(error) = listener.permit(options) {
+            warn!(socket = next.inside.name, "the socket's file cannot be given its new options: {error}");
+        }
+        std::mem::replace(self, next).stopping.send_replace(true);
     }
 }
 
@@ -346,7 +420,7 @@ impl Inside {
             _ = stream.read(&mut unasked) => (None, "it left, or spoke unasked"),
             () = self.taken_back(certificate) => (None, "its certificate was taken back"),
             () = stays.over() => (None, "what a module kept open for it has ended"),
-            _ = stopping.wait_for(|stopping| *stopping) => (None, "the gateway ends"),
+            _ = stopping.wait_for(|stopping| *stopping) => (None, "the gateway ends, or has read its configuration again"),
             opened = registered.called() => (opened, "nobody can come any more"),
         };
         let Some(opened) = opened else {

@@ -12,6 +12,8 @@ pub mod handover;
 #[cfg_attr(windows, path = "inherit/absent.rs")]
 mod inherit;
 mod listen;
+mod plan;
+mod reload;
 mod rpc;
 mod serve;
 #[cfg(unix)]
@@ -22,6 +24,7 @@ mod trusting;
 
 pub use crowd::{Crowd, Place, Quota};
 pub use listen::Door;
+pub use reload::{Reloader, Reread};
 pub use serve::{Gateway, Outcome, StartError};
 #[cfg(unix)]
 pub use standing::{Helper, Role, Standing};

@@ -1,24 +1,28 @@
 //! The whole gateway: every socket of a configuration, from opening to the last session's end.
 
-use std::{borrow::Cow, fmt, future::Future, io, sync::Arc, time::Duration};
+use std::{borrow::Cow, convert::Infallible, fmt, future::Future, io, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
 
 use super::{
-    Crowd, Door, Penalties, Quota,
-    audit::Auditor,
+    Crowd, Door, Penalties,
     certificates::Certificates,
-    drive::Acceptor,
     inherit::Inherited,
-    trusting::{Guard, Reliance, flush, keep},
+    plan::{self, Known, Plan},
+    reload::{Fixed, Order, Reloader, Reread},
+    trusting::{flush, keep},
 };
 use crate::{
-    config::{Accepts, Config, Kind, SocketConfig},
+    config::{Config, Limits},
     control::ControlSocket,
     error::ConfigError,
-    proto::server::Settings,
+    sys::notify,
     trail::Trail,
-    transport::{Address, BindError, Listener},
+    transport::{Address, BindError},
     trust::{Trust, TrustError},
 };
 
@@ -26,13 +30,21 @@ use crate::{
 #[derive(Debug)]
 pub struct Gateway {
     doors: Vec<Door>,
-    drain_timeout: Duration,
-    crowd: Arc<Crowd>,
-    penalties: Option<Arc<Penalties>>,
-    trust: Option<Trust>,
+    pub(super) known: Vec<Known>,
+    pub(super) limits: Limits,
+    pub(super) crowd: Arc<Crowd>,
+    /// Of whom a socket counts failed logins; once there are some, for as long as the gateway lives.
+    pub(super) penalties: Option<Arc<Penalties>>,
+    pub(super) trust: Option<Trust>,
     control: Option<ControlSocket>,
-    trail: Option<Trail>,
+    pub(super) trail: Option<Trail>,
     pub(super) certificates: Certificates,
+    pub(super) fixed: Fixed,
+    reread: Option<Arc<dyn Reread>>,
+    orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
+    announces: bool,
+    /// Why the configuration that was read last is not the one that holds.
+    refused: Option<String>,
 }
 
 /// How a gateway ended.
@@ -49,53 +61,35 @@ impl Gateway {
     /// # Errors
     /// [`StartError`], by what has to be mended.
     pub async fn open(config: &Config) -> Result<Self, StartError> {
-        let keeps_state = config.sockets.iter().any(|socket| socket.keeps_state);
-        let store = if keeps_state { Some(config.trust.open()?) } else { None };
+        let keeps_state = keeps_state(config);
+        if keeps_state {
+            config.trust.open()?;
+        }
         let open_trail = |options| Trail::open(options, &config.state_dir);
         let trail = config.audit.as_ref().map(open_trail).transpose()?;
-        let mut certificates = Certificates::of(config);
-        let penalties = config.sockets.iter().any(|socket| socket.penalties).then(|| {
-            let penalties = Penalties::new(&config.limits, Some(config.trust.clone()));
-            Arc::new(penalties.kept_in(&config.state_dir))
-        });
-        let mut prepared = Vec::new();
-        for socket in &config.sockets {
-            let acceptor = acceptor(socket, config, &mut certificates)?;
-            let acceptor = match &penalties {
-                Some(penalties) if socket.penalties => acceptor.with_penalties(Arc::clone(penalties)),
-                _ => acceptor,
-            };
-            prepared.push((socket, acceptor, Arc::new(socket.backend.clone())));
-        }
+        let mut plan = Plan::of(config, trail.as_ref(), None)?;
         let mut inherited = Inherited::all()?;
-        let mut doors = Vec::new();
-        for (number, (socket, acceptor, backend)) in prepared.into_iter().enumerate() {
-            let guard = store.and_then(|store| Guard::of(socket, store));
-            let mut unix = socket.unix;
-            unix.mode = guard.as_ref().map_or(unix.mode, Guard::mode);
-            let listener = match inherited.take(socket)? {
-                Some(listener) => listener,
-                None => Listener::bind(&socket.address, &unix).await.map_err(StartError::Bind)?,
+        let (mut doors, mut known) = (Vec::new(), Vec::new());
+        for (socket, terms) in config.sockets.iter().zip(plan.terms) {
+            let (listener, is_inherited) = match inherited.take(socket)? {
+                Some(listener) => (listener, true),
+                None => (plan::bind(socket, &terms).await?, false),
             };
-            let name = socket.name.clone().unwrap_or_else(|| listener.local_address().to_string());
-            let warning = socket.warnings.iter().find(|warning| warning.at_each_connection());
-            let auditor = Auditor::new(trail.clone());
-            let door = Door::new(name, listener, acceptor, backend).recorded_by(auditor);
-            let quota = socket.max_unauthenticated.map(|most| Quota::new(number, most));
-            doors.push(
-                door.with_warning(warning.map(ToString::to_string))
-                    .with_quota(quota)
-                    .trusting(guard, Reliance::of(socket, &config.trust)),
-            );
+            let (door, new) = Known::open(socket, terms, listener, is_inherited);
+            doors.push(door);
+            known.push(new);
         }
         inherited.finish()?;
-        let limits = &config.limits;
+        let limits = config.limits.clone();
         let crowd = Crowd::new(limits.max_unauthenticated);
         let crowd = Arc::new(crowd.per_source(limits.max_per_source, limits.penalty_exempt.clone()));
         let trust = keeps_state.then(|| config.trust.clone());
+        let penalties = plan.penalties.take();
         let control = match &config.control {
             Some(path) if keeps_state || penalties.is_some() => {
-                let entrances = certificates.entrances(config, &doors)?;
+                let addresses = known.iter().map(|known| &known.address);
+                let entrances = plan.certificates.entrances(config, addresses)?;
+                let entrances = plan.certificates.invite_to(entrances);
                 match ControlSocket::open(path.clone(), config.trust.clone(), entrances).await {
                     Ok(socket) => Some(socket.recording(trail.clone()).showing(penalties.clone())),
                     Err(error) if keeps_state => return Err(StartError::Control(error)),
@@ -108,8 +102,41 @@ impl Gateway {
             }
             _ => None,
         };
-        let drain_timeout = config.limits.drain_timeout;
-        Ok(Self { doors, drain_timeout, crowd, penalties, trust, control, trail, certificates })
+        Ok(Self {
+            doors,
+            known,
+            limits,
+            crowd,
+            penalties,
+            trust,
+            control,
+            trail,
+            certificates: plan.certificates,
+            fixed: Fixed::of(config),
+            reread: None,
+            orders: mpsc::channel(ORDERS),
+            announces: false,
+            refused: None,
+        })
+    }
+
+    /// The same; it can read its configuration again.
+    #[must_use]
+    pub fn rereading(mut self, reread: Arc<dyn Reread>) -> Self {
+        self.reread = Some(reread);
+        self
+    }
+
+    /// The same; it tells the service manager how it is (`NOTIFY_SOCKET`).
+    #[must_use]
+    pub fn announcing(mut self) -> Self {
+        self.announces = true;
+        self
+    }
+
+    /// By which it is told to read its configuration again.
+    pub fn reloader(&self) -> Reloader {
+        Reloader::new(self.orders.0.clone())
     }
 
     /// How many threads a runtime has to let checks block, so that no socket waits for another's
@@ -119,12 +146,14 @@ impl Gateway {
         let checks: usize = links.map(|link| link.verifier.at_once()).sum();
         /// For all else that waits: names of hosts, files.
         const OTHERS: usize = 64;
-        checks.saturating_add(OTHERS)
+        /// The number stays when the configuration is read again, which may bring more links by then.
+        const LATER: usize = 512;
+        checks.saturating_add(OTHERS).max(LATER)
     }
 
     /// The open sockets: their names, and the addresses with the ports that the system chose.
     pub fn sockets(&self) -> impl Iterator<Item = (&str, &Address)> {
-        self.doors.iter().map(|door| (door.name.as_str(), door.listener.local_address()))
+        self.doors.iter().map(|door| (door.name(), door.listener.local_address()))
     }
 
     /// The audit trail, if one is kept: to be told when its file was moved away.
@@ -135,49 +164,29 @@ impl Gateway {
     /// Serves until `stop`; then accepts nothing new and waits for the sessions, until `drain_timeout`
     /// or `now` is over (S-97).
     pub async fn run(mut self, stop: impl Future<Output = ()>, now: impl Future<Output = ()>) -> Outcome {
-        let (phase, phases) = watch::channel(Phase::Serve);
-        let mut doors = JoinSet::new();
-        for door in self.doors {
-            let crowd = Arc::clone(&self.crowd);
-            let (stop, cut) = (reach(phases.clone(), Phase::Drain), reach(phases.clone(), Phase::Cut));
-            doors.spawn(door.serve(crowd, stop, cut));
+        let mut life =
+            Life { phase: watch::channel(Phase::Serve).0, doors: JoinSet::new(), others: JoinSet::new() };
+        for (door, known) in std::mem::take(&mut self.doors).into_iter().zip(&mut self.known) {
+            life.admit(door, known, &self.crowd);
         }
-        let mut aside = JoinSet::new();
-        if let Some(control) = self.control {
-            aside.spawn(control.serve());
+        if let Some(control) = self.control.take() {
+            life.others.spawn(control.serve());
         }
         if let Some(penalties) = self.penalties.clone() {
-            aside.spawn(async { match penalties.keep().await {} });
+            life.others.spawn(async { match penalties.keep().await {} });
         }
-        let keeping = async {
-            match self.trust.clone() {
-                Some(trust) => keep(trust).await,
-                None => std::future::pending().await,
-            }
-        };
+        if let Some(trust) = self.trust.clone() {
+            life.others.spawn(keep(trust));
+        }
+        self.announce(notify::ready);
         tokio::select! {
             () = stop => {}
-            () = keeping => {}
-            never = self.certificates.keep() => match never {},
+            never = self.tend(&mut life) => match never {},
         }
-        let _ = phase.send(Phase::Drain);
-        let mut cut = 0;
-        let drained = async {
-            while let Some(ended) = doors.join_next().await {
-                cut += ended.unwrap_or_default();
-            }
-        };
-        let patience = async {
-            let _ = timeout(self.drain_timeout, now).await;
-            let _ = phase.send(Phase::Cut);
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            () = drained => {}
-            () = patience => {}
-        }
+        self.announce(notify::stopping);
+        let cut = life.drain(self.limits.drain_timeout, now).await;
         // Until here the owner could see who is still there, and take certificates back.
-        aside.shutdown().await;
+        life.others.shutdown().await;
         if let Some(penalties) = &self.penalties {
             penalties.write_down().await;
         }
@@ -185,6 +194,98 @@ impl Gateway {
             flush(trust).await;
         }
         Outcome { cut }
+    }
+
+    /// What there is to do while others serve.
+    async fn tend(&mut self, life: &mut Life) -> Infallible {
+        loop {
+            let order = tokio::select! {
+                never = self.certificates.keep() => match never {},
+                // It is never closed: `self` could give orders too.
+                Some(order) = self.orders.1.recv() => order,
+            };
+            while life.doors.try_join_next().is_some() {}
+            if self.announces {
+                notify::reloading();
+            }
+            let reloaded = self.reload(life).await;
+            self.refused = reloaded.as_ref().err().map(ToString::to_string);
+            self.announce(notify::ready);
+            order.answer(reloaded);
+        }
+    }
+
+    /// Tells the service manager, where somebody wants that.
+    fn announce(&self, tell: fn(&str)) {
+        if self.announces {
+            tell(&match &self.refused {
+                Some(why) => {
+                    format!("{} sockets; the last configuration was refused: {why}", self.known.len())
+                }
+                None => format!("{} sockets", self.known.len()),
+            });
+        }
+    }
+
+    async fn reload(&mut self, life: &mut Life) -> Result<(), StartError> {
+        let Some(reread) = self.reread.clone() else {
+            let fix = "restart it";
+            return Err(
+                ConfigError::new("the configuration", "this gateway cannot read it again", fix).into()
+            );
+        };
+        let reloaded = self.reload_from(&reread, life).await;
+        match &reloaded {
+            Ok(()) => {
+                tracing::info!(sockets = self.known.len(), "the configuration was read again and holds")
+            }
+            Err(error) => tracing::error!(
+                "the configuration was read again and is refused, the old one holds: {error} ({})",
+                error.fix()
+            ),
+        }
+        reloaded
+    }
+}
+
+/// The tasks of a gateway that runs.
+#[derive(Debug)]
+pub(super) struct Life {
+    phase: watch::Sender<Phase>,
+    doors: JoinSet<usize>,
+    pub(super) others: JoinSet<()>,
+}
+
+impl Life {
+    /// Serves at a door from now on.
+    pub(super) fn admit(&mut self, door: Door, known: &mut Known, crowd: &Arc<Crowd>) {
+        let (stop, cut) =
+            (reach(self.phase.subscribe(), Phase::Drain), reach(self.phase.subscribe(), Phase::Cut));
+        let (words, heard) = mpsc::channel(1);
+        known.words = words;
+        self.doors.spawn(door.serve_told(Arc::clone(crowd), heard, stop, cut));
+    }
+
+    /// Waits for the sessions until `patience` or `now` is over, and says how many were cut.
+    async fn drain(&mut self, patience: Duration, now: impl Future<Output = ()>) -> usize {
+        let phase = self.phase.clone();
+        let _ = phase.send_replace(Phase::Drain);
+        let mut cut = 0;
+        let drained = async {
+            while let Some(ended) = self.doors.join_next().await {
+                cut += ended.unwrap_or_default();
+            }
+        };
+        let impatience = async {
+            let _ = timeout(patience, now).await;
+            let _ = phase.send_replace(Phase::Cut);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = drained => {}
+            () = impatience => {}
+        }
+        cut
     }
 }
 
@@ -261,48 +362,10 @@ async fn reach(mut phases: watch::Receiver<Phase>, phase: Phase) {
     let _ = phases.wait_for(|now| *now >= phase).await;
 }
 
-fn acceptor(
-    socket: &SocketConfig,
-    config: &Config,
-    certificates: &mut Certificates,
-) -> Result<Acceptor, ConfigError> {
-    let mut settings = Settings::default();
-    settings.handshake_timeout = socket.handshake_timeout;
-    settings.login_timeout = socket.login_timeout;
-    settings.refusal_delay = config.limits.refusal_delay;
-    let mut acceptor =
-        Acceptor::new(Arc::clone(&socket.chain)).with_settings(settings).with_protocol(socket.protocol);
-    if socket.kind == Kind::Ssh {
-        return speaking_ssh(acceptor, socket, config);
-    }
-    if let Some(starttls) = socket.starttls {
-        acceptor = acceptor.starting_tls(starttls);
-    }
-    if let Some(websocket) = &socket.websocket {
-        acceptor = acceptor.taking_websocket(websocket.clone());
-    }
-    if let Some(encryption) = &socket.encryption {
-        acceptor = acceptor.requiring_encryption(encryption.terms.clone());
-    }
-    Ok(match socket.accepts {
-        Accepts::Plain => acceptor,
-        Accepts::Tls => acceptor.requiring_tls(certificates.tls(socket)?),
-        Accepts::PlainAndTls => acceptor.offering_tls(certificates.tls(socket)?),
-    })
+/// Whether one of the sockets needs the state directory.
+pub(super) fn keeps_state(config: &Config) -> bool {
+    config.sockets.iter().any(|socket| socket.keeps_state)
 }
 
-/// The socket's own key, or the gateway's.
-#[cfg(feature = "ssh")]
-fn speaking_ssh(acceptor: Acceptor, socket: &SocketConfig, config: &Config) -> Result<Acceptor, ConfigError> {
-    use crate::trust::host_key;
-    acceptor.speaking_ssh(match &socket.host_key {
-        Some(file) => host_key::from_file(file)?,
-        None => host_key::open(&config.state_dir)?,
-    })
-}
-
-/// Such a socket is refused where it is configured.
-#[cfg(not(feature = "ssh"))]
-fn speaking_ssh(acceptor: Acceptor, _: &SocketConfig, _: &Config) -> Result<Acceptor, ConfigError> {
-    Ok(acceptor)
-}
+/// Orders that wait; each takes the whole configuration, so more would say the same again.
+const ORDERS: usize = 8;

@@ -118,6 +118,12 @@ impl Ledger {
         Self { min, max, v4, v6, others, names: HashMap::new(), rows: HashMap::new() }
     }
 
+    /// Enforces from `min` on and counts up to `max` from now on.
+    pub(super) fn amend(&mut self, min: Duration, max: Duration) {
+        let Self { min: own_min, max: own_max, .. } = Self::new(min, max);
+        (self.min, self.max) = (own_min, own_max);
+    }
+
     /// How long nothing of `who` is judged; `None` if it may be now.
     pub(super) fn wait(&self, who: &Who, now: Instant) -> Option<Duration> {
         let total = self.of(&who.source).get(&who.source).and_then(|penalty| penalty.wait(now));

@@ -17,7 +17,7 @@ use std::{
 };
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use sha2::Sha256;
 use tokio::{sync::Notify, task::spawn_blocking, time::sleep};
 
@@ -45,9 +45,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Penalties {
     ledger: Mutex<Ledger>,
-    exempt: Exempt,
-    /// Who holds an accepted certificate is known by that and not by an address (S-22).
-    trust: Option<Trust>,
+    known: RwLock<Known>,
     /// What names are hashed with, over restarts.
     key: [u8; 32],
     /// What wrong secrets are hashed with, by this process alone.
@@ -58,6 +56,14 @@ pub struct Penalties {
     changed: Notify,
 }
 
+/// Who is told apart from other sources, and who is not counted. A reload brings others.
+#[derive(Debug)]
+struct Known {
+    exempt: Exempt,
+    /// Who holds an accepted certificate is known by that and not by an address (S-22).
+    trust: Option<Trust>,
+}
+
 impl Penalties {
     /// Nobody is penalised yet. `trust` is the store of accepted certificates, if the gateway has one.
     pub fn new(limits: &Limits, trust: Option<Trust>) -> Self {
@@ -66,8 +72,7 @@ impl Penalties {
         getrandom::fill(&mut key).expect("the operating system gives random bytes");
         Self {
             ledger: Mutex::new(Ledger::new(limits.penalty_min, limits.penalty_max)),
-            exempt: limits.penalty_exempt.clone(),
-            trust,
+            known: RwLock::new(Known { exempt: limits.penalty_exempt.clone(), trust }),
             key,
             hasher: RandomState::new(),
             refused: AtomicU64::new(0),
@@ -91,6 +96,12 @@ impl Penalties {
         keeper.prepare();
         self.keeper = Some(Arc::new(keeper));
         self
+    }
+
+    /// Counts by other limits from now on. What is counted already stays.
+    pub(super) fn amend(&self, limits: &Limits, trust: Trust) {
+        self.ledger.lock().amend(limits.penalty_min, limits.penalty_max);
+        *self.known.write() = Known { exempt: limits.penalty_exempt.clone(), trust: Some(trust) };
     }
 
     /// Writes down what changes until it is dropped: a crash loses a second's guesses at most.
@@ -142,13 +153,14 @@ impl Penalties {
     /// Under what a login is counted; `None` if it is not.
     fn who(&self, peer: &Peer, name: Option<&Username>) -> Option<Who> {
         let account = self.account(name);
+        let known = self.known.read();
         if let Some(certificate) = &peer.certificate {
-            let store = self.trust.as_ref().and_then(Trust::store);
+            let store = known.trust.as_ref().and_then(Trust::store);
             if store.is_some_and(|store| store.standing(&certificate.fingerprint) == Standing::Accepted) {
                 return Some(Who { source: Source::holder(&certificate.fingerprint), account });
             }
         }
-        (!self.exempt.holds(peer)).then(|| Who { source: Source::of(peer), account })
+        (!known.exempt.holds(peer)).then(|| Who { source: Source::of(peer), account })
     }
 
     fn account(&self, name: Option<&Username>) -> Account {

@@ -27,6 +27,8 @@ pub mod krb5;
 pub mod library;
 pub mod logon;
 pub mod memory;
+#[cfg_attr(not(target_os = "linux"), path = "notify/absent.rs")]
+pub mod notify;
 #[cfg(unix)]
 pub mod pam;
 pub mod peer;

@@ -148,6 +148,27 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// Whether clients still find it: the file of a Unix socket may be removed or replaced while it listens.
+    pub fn is_there(&self) -> bool {
+        match &self.socket {
+            Socket::Unix(Some(node), _) => node.is_there(),
+            _ => true,
+        }
+    }
+
+    /// Gives the file of a Unix socket another mode, owner and group, where this listener made it.
+    ///
+    /// # Errors
+    /// It was removed or replaced, or may not be given away.
+    pub fn permit(&self, options: &UnixOptions) -> io::Result<()> {
+        match &self.socket {
+            Socket::Unix(Some(node), _) => node.permit(options),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Connects to `address`, within `limit` in all.
 ///
 /// # Errors

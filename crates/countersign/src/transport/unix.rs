@@ -52,6 +52,33 @@ impl Node {
         Ok(rustix::fs::chmodat(&self.directory, &self.name, permissions(mode), AtFlags::empty())?)
     }
 
+    /// Whether the file is still the one that was made.
+    pub(super) fn is_there(&self) -> bool {
+        self.is_ours()
+    }
+
+    /// Gives the file these options. While they change, nobody gets in who may not with the old and the new ones.
+    pub(super) fn permit(&self, options: &UnixOptions) -> io::Result<()> {
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "the socket's file was removed or replaced");
+        let now = look(&self.directory, &self.name)?.filter(|stat| identity(stat) == self.identity);
+        let now = now.ok_or_else(gone)?;
+        let owner = options.owner.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+        let group = options.group.map_or_else(|| self.usual_group(), Ok)?;
+        if (owner, group) != (now.st_uid, now.st_gid) {
+            self.set_mode(0)?;
+            let (owner, group) = (Some(Uid::from_raw(owner)), Some(Gid::from_raw(group)));
+            rustix::fs::chownat(&self.directory, &self.name, owner, group, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        self.set_mode(options.mode)
+    }
+
+    /// The group of what is made in the directory.
+    fn usual_group(&self) -> io::Result<u32> {
+        let directory = rustix::fs::fstat(&self.directory)?;
+        let hands_down = Mode::from_raw_mode(directory.st_mode).contains(Mode::SGID);
+        Ok(if hands_down { directory.st_gid } else { rustix::process::getegid().as_raw() })
+    }
+
     fn of(directory: OwnedFd, name: OsString) -> io::Result<Self> {
         let found = look(&directory, &name)?;
         match found {

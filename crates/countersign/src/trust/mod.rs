@@ -55,7 +55,7 @@ pub struct Trust(Arc<Held>);
 #[derive(Debug)]
 struct Held {
     directory: PathBuf,
-    store: OnceLock<TrustStore>,
+    store: OnceLock<Arc<TrustStore>>,
 }
 
 impl Trust {
@@ -78,12 +78,21 @@ impl Trust {
             return Ok(store);
         }
         let opened = TrustStore::open(&self.0.directory)?;
-        Ok(self.0.store.get_or_init(|| opened))
+        Ok(self.0.store.get_or_init(|| Arc::new(opened)))
     }
 
     /// The store, if it was opened.
     pub fn store(&self) -> Option<&TrustStore> {
-        self.0.store.get()
+        self.0.store.get().map(Arc::as_ref)
+    }
+
+    /// Goes on with the store that `other` has open, if both are in one directory: a configuration that is
+    /// read again finds the certificates where they are.
+    pub fn share(&self, other: &Self) {
+        if let (Some(open), true) = (other.0.store.get(), self.0.directory == other.0.directory) {
+            // Whoever opened one of their own already keeps it.
+            let _ = self.0.store.set(Arc::clone(open));
+        }
     }
 }
 

@@ -1,7 +1,11 @@
 //! Windows: no service manager passes sockets on.
 
 use super::StartError;
-use crate::{config::SocketConfig, error::ConfigError, transport::Listener};
+use crate::{
+    config::SocketConfig,
+    error::ConfigError,
+    transport::{Address, Listener},
+};
 
 /// The sockets that were inherited: none.
 pub(super) struct Inherited;
@@ -13,6 +17,10 @@ impl Inherited {
 
     pub(super) fn take(&mut self, _: &SocketConfig) -> Result<Option<Listener>, StartError> {
         Ok(None)
+    }
+
+    pub(super) fn judge(_: &str, _: &SocketConfig, _: &Address) -> Result<(), ConfigError> {
+        Ok(())
     }
 
     pub(super) fn finish(self) -> Result<(), ConfigError> {

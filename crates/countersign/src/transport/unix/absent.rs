@@ -75,6 +75,14 @@ impl Node {
     pub(super) fn set_mode(&self, _: u32) -> io::Result<()> {
         match self.0 {}
     }
+
+    pub(super) fn is_there(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(super) fn permit(&self, _: &UnixOptions) -> io::Result<()> {
+        match self.0 {}
+    }
 }
 
 pub(super) fn bind(address: &Address, _: &UnixOptions) -> Result<(Option<Node>, UnixListener), BindError> {
