@@ -16,6 +16,7 @@ use countersign_interop::{
     pam::SystemService,
     process::{must, run, run_with_input},
 };
+use nix::sys::signal::Signal;
 
 #[test]
 fn s_091_the_gateway_dumps_no_core_and_is_not_swapped() {
@@ -137,6 +138,47 @@ fn s_094_the_process_that_listens_is_a_plain_user_and_asks_a_helper_for_the_rest
         assert!(Instant::now() < deadline, "the daemon outlives the gateway");
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// What the process gave up at its start it does not have when it reads its configuration again. That is told, and what
+/// was served is served.
+#[test]
+fn s_096_a_reload_that_takes_more_than_the_process_may_is_refused() {
+    let Some(account) = Account::create() else { return };
+    let place = Place::new();
+    place.open_to_all();
+    for folder in ["own", "roots"] {
+        fs::create_dir(place.path(folder)).expect("a folder in the test's own place");
+    }
+    account.own(&place.text("own"));
+    let config = place.file("own/countersign.toml", "");
+    account.own(&config);
+    let password = place.file("roots/password", PASSWORD);
+    let (door, another, beyond) =
+        (place.path("own/door"), place.path("own/another"), place.path("roots/door"));
+    let with = |socket: &str| {
+        let text = format!("bind = [\"{},auth=none\", \"{socket}\"]\n", door.display());
+        fs::write(&config, text).expect("a file of the test's");
+    };
+    with(&format!("{},auth=none", another.display()));
+    let arguments = ["--config", &config, "--user", &account.name];
+    let gateway = Gateway::start_in(place, &arguments, |_| {});
+    let settled = || gateway.log().contains("without capabilities now");
+    assert!(gateway.daemon().eventually(settled), "{}", gateway.log());
+    let told = |what: &str| gateway.log().matches(what).count();
+    let secret = format!("{},auth=file(filename={password})", another.display());
+    for (refused, socket) in [secret, format!("{},auth=none", beyond.display())].iter().enumerate() {
+        with(socket);
+        gateway.daemon().signal(Signal::SIGHUP);
+        let counted = || told("is refused, the old one holds") == refused + 1;
+        assert!(gateway.daemon().eventually(counted), "{}", gateway.log());
+        assert!(door.exists() && another.exists() && !beyond.exists(), "{}", gateway.log());
+    }
+    assert!(told("ermission denied") >= 2, "{}", gateway.log());
+    with(&format!("{}2,auth=none", another.display()));
+    gateway.daemon().signal(Signal::SIGHUP);
+    assert!(gateway.daemon().eventually(|| told("read again and holds") == 1), "{}", gateway.log());
+    assert!(!another.exists() && another.with_file_name("another2").exists());
 }
 
 #[test]

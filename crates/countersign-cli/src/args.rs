@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     audit, authenticate, connect, generate, identity, info, keys, modules, penalties, relay, report::Report,
-    serve, settings, trust, tryout, users,
+    running, serve, settings, trust, tryout, users,
 };
 
 /// Authentication in front of any daemon.
@@ -42,6 +42,9 @@ enum Command {
     Modules(modules::ModulesArgs),
     Audit(audit::AuditArgs),
     Penalties(penalties::PenaltiesArgs),
+    Status(running::StatusArgs),
+    Sessions(running::SessionsArgs),
+    Reload(running::ReloadArgs),
     Try(tryout::TryArgs),
     #[command(name = "_relay", hide = true)]
     Relay(relay::RelayArgs),
@@ -67,6 +70,9 @@ impl Args {
             Command::Modules(args) => modules::run(args),
             Command::Audit(args) => audit::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Penalties(args) => penalties::run(&args).map(|()| ExitCode::SUCCESS),
+            Command::Status(args) => running::status(&args),
+            Command::Sessions(args) => running::sessions(&args).map(|()| ExitCode::SUCCESS),
+            Command::Reload(args) => running::reload(&args).map(|()| ExitCode::SUCCESS),
             Command::Try(args) => tryout::run(&args),
             Command::Relay(args) => relay::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),

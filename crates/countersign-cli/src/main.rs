@@ -15,6 +15,7 @@ mod modules;
 mod penalties;
 mod relay;
 mod report;
+mod running;
 mod secret;
 mod serve;
 mod server;

@@ -5,7 +5,7 @@
 
 mod own;
 pub(crate) mod owner;
-mod print;
+pub(crate) mod print;
 
 use std::{
     io::{BufRead as _, IsTerminal as _, Read as _, Write as _},

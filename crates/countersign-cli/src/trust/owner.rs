@@ -119,6 +119,8 @@ impl From<Failure> for Report {
     fn from(failure: Failure) -> Self {
         let exit = match failure.code {
             FailureCode::Unacceptable => Exit::Usage,
+            FailureCode::Configuration => Exit::Config,
+            FailureCode::NotRunning => Exit::Unavailable,
             _ => Exit::Failure,
         };
         Self::new(exit, &failure).fix(failure.fix)

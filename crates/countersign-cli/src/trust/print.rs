@@ -83,7 +83,7 @@ pub(super) fn until(end: i64, now: i64) -> String {
     format!("in {}", length(end.saturating_sub(now)))
 }
 
-fn since(at: i64, now: i64) -> String {
+pub(crate) fn since(at: i64, now: i64) -> String {
     match now.saturating_sub(at) {
         ..60 => "just now".to_owned(),
         past => format!("{} ago", length(past)),
@@ -91,7 +91,7 @@ fn since(at: i64, now: i64) -> String {
 }
 
 /// A length of time in its largest unit, to the nearest whole: 90 days are 90 days a second later too.
-fn length(seconds: i64) -> String {
+pub(crate) fn length(seconds: i64) -> String {
     let whole = |unit: i64| seconds.saturating_add(unit / 2) / unit;
     match seconds {
         ..60 => "1 min".to_owned(),

@@ -404,6 +404,13 @@ pub const KEYS: &[Key] = &[
         "the socket of the owner's commands [default: control.sock in the runtime directory, or in DIR]",
     ),
     one(
+        "admin",
+        "admin",
+        "HOST:PORT|PATH",
+        "none",
+        "where /metrics, /livez and /readyz are read over HTTP, on this machine only",
+    ),
+    one(
         "user",
         "user",
         "NAME",

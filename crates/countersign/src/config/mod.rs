@@ -18,6 +18,7 @@ use std::{
 
 mod account;
 mod address;
+mod admin;
 mod backends;
 mod chain;
 mod encryption;
@@ -71,6 +72,10 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where the owner's commands reach the gateway, if anywhere.
     pub control: Option<PathBuf>,
+    /// Whether somebody wrote that down; it is the usual place otherwise.
+    pub control_written: bool,
+    /// Where numbers and health are read, if anywhere.
+    pub admin: Option<Address>,
     /// The accepted certificates that are kept there, opened when the gateway is.
     pub trust: Trust,
     /// What is logged and how.
@@ -92,7 +97,7 @@ impl Config {
         let limits = Limits::read(layers)?;
         let backends = Backends::read(layers)?;
         let tls = tls(layers)?;
-        let StatePlace { state_dir, control, .. } = StatePlace::read(layers, paths)?;
+        let StatePlace { state_dir, control, control_written, .. } = StatePlace::read(layers, paths)?;
         let trust = Trust::at(&state_dir);
         let common = Common {
             paths,
@@ -107,8 +112,20 @@ impl Config {
         let audit = audit_trail(layers, &state_dir)?;
         let mut folders = layers.folders();
         folders.insert(paths.config_dir.clone());
-        let (log, sandbox) = (Log::new(layers)?, Sandbox::read(layers)?);
-        Ok(Self { sockets, limits, state_dir, control, trust, log, audit, sandbox, folders })
+        let (log, sandbox, admin) = (Log::new(layers)?, Sandbox::read(layers)?, admin::read(layers, paths)?);
+        Ok(Self {
+            sockets,
+            limits,
+            state_dir,
+            control,
+            control_written,
+            admin,
+            trust,
+            log,
+            audit,
+            sandbox,
+            folders,
+        })
     }
 
     /// Reads files and environment (`std::env::vars_os`) into layers; flags are the caller's to add.

@@ -54,6 +54,9 @@ impl Config {
         let parent = |path: &PathBuf| path.parent().map(PathBuf::from);
         write.extend(self.control.iter().filter_map(parent));
         write.extend(self.audit.iter().filter_map(|audit| parent(&audit.file)));
+        if let Some(Address::Unix(path)) = &self.admin {
+            write.extend(parent(path));
+        }
         let mut needs = Needs::default();
         for socket in &self.sockets {
             if let Address::Unix(path) = &socket.address {

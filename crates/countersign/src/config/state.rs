@@ -17,6 +17,8 @@ pub struct StatePlace {
     pub written: bool,
     /// The control socket; `None` if there is to be none.
     pub control: Option<PathBuf>,
+    /// Whether somebody wrote that down.
+    pub control_written: bool,
 }
 
 impl StatePlace {
@@ -32,7 +34,9 @@ impl StatePlace {
             })
         };
         let written = path("state-dir")?;
-        let control = match path("control")? {
+        let control = path("control")?;
+        let control_written = control.is_some();
+        let control = match control {
             Some(none) if none.as_os_str() == "none" => None,
             Some(path) => Some(path),
             None if !HAS_UNIX_SOCKETS => None,
@@ -46,6 +50,7 @@ impl StatePlace {
             written: is_written,
             state_dir: written.unwrap_or_else(|| paths.state_dir.clone()),
             control,
+            control_written,
         })
     }
 }

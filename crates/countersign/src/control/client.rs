@@ -71,6 +71,13 @@ impl Owner {
             let gone = || self.gone(&io::ErrorKind::NotConnected.into());
             return self.ask_gateway(self.connect()?.ok_or_else(gone)?, &request);
         }
+        if request.is_for_a_gateway() {
+            return Err(ControlError::new(
+                ControlCause::Unavailable,
+                format!("control socket {}: no gateway answers there", self.place()),
+                "start it, or name its socket: --control PATH, --state-dir DIR, --config FILE",
+            ));
+        }
         let may_make = self.may_make && request.may_be_first();
         if !may_make && !TrustStore::is_in(&self.state_dir) {
             return Err(self.nothing());

@@ -2,12 +2,16 @@
 //!
 //! Both travel as JSON (`docs/protocol/control.md`), and commands print the same objects with
 //! `--json`. Times are seconds since 1970. Secrets are base64, so that no escape makes a copy of them.
+//! It is one file because it is one format: what is asked stands beside what is answered.
 
 use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::penalties::ListedPenalty;
+use super::{
+    penalties::ListedPenalty,
+    running::{OpenSession, Status, Which},
+};
 use crate::{
     Secret,
     trust::{Entry, Invitation, Passphrase, Revocation, Scope, Standing, Way},
@@ -129,6 +133,14 @@ pub enum Request {
         /// Which, as it is listed; all without.
         source: Option<String>,
     },
+    /// How the gateway is.
+    Status,
+    /// Who is inside.
+    Sessions,
+    /// End sessions.
+    Kill(Which),
+    /// Read the configuration again.
+    Reload,
 }
 
 impl Request {
@@ -155,6 +167,10 @@ impl Request {
             Self::Withdraw { .. } => "withdraw",
             Self::Penalties => "penalties",
             Self::ClearPenalties { .. } => "clear-penalties",
+            Self::Status => "status",
+            Self::Sessions => "sessions",
+            Self::Kill(_) => "kill",
+            Self::Reload => "reload",
         }
     }
 
@@ -167,8 +183,13 @@ impl Request {
 
     /// Whether it only looks.
     pub fn only_looks(&self) -> bool {
-        use Request::{Export, Invitations, List, Passphrase, Penalties, Show};
-        matches!(self, List | Show { .. } | Export | Passphrase | Invitations | Penalties)
+        use Request::{Export, Invitations, List, Passphrase, Penalties, Sessions, Show, Status};
+        matches!(self, List | Show { .. } | Export | Passphrase | Invitations | Penalties | Status | Sessions)
+    }
+
+    /// Whether only a gateway that runs can answer it.
+    pub fn is_for_a_gateway(&self) -> bool {
+        matches!(self, Self::Status | Self::Sessions | Self::Kill(_) | Self::Reload)
     }
 }
 
@@ -238,6 +259,12 @@ pub enum Response {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         penalties: Vec<ListedPenalty>,
     },
+    /// How the gateway is.
+    Status(Box<Status>),
+    /// Who is inside, the oldest session first.
+    Sessions(Vec<OpenSession>),
+    /// The sessions that were ended, by their ids.
+    Killed(Vec<String>),
     /// Nothing was done.
     Failed(Failure),
 }
@@ -255,7 +282,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(super) fn new(code: FailureCode, what: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(crate) fn new(code: FailureCode, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { code, what: what.into(), fix: fix.into() }
     }
 }
@@ -279,6 +306,10 @@ pub enum FailureCode {
     Unacceptable,
     /// The store could not do it.
     Store,
+    /// The configuration has a mistake, and the old one holds.
+    Configuration,
+    /// No gateway runs, and only one can answer.
+    NotRunning,
 }
 
 /// An entry as it is listed.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `message` | [`Request`] and [`Response`] |
 //! | `administer` | does what is asked, for the socket and without it |
+//! | `running` | what a gateway that runs is asked beside its trust store |
 //! | `entrance` | [`Entrance`]: where an invited client can come in |
 //! | `penalties` | who has to wait after failed logins |
 //! | `wire` | lines of JSON, bounded |
@@ -18,6 +19,7 @@ mod client;
 mod entrance;
 mod message;
 mod penalties;
+mod running;
 mod server;
 mod wire;
 
@@ -29,4 +31,5 @@ pub use message::{
     Response,
 };
 pub use penalties::ListedPenalty;
+pub use running::{OpenSession, Reloaded, Running, SocketStatus, Status, Which};
 pub use server::ControlSocket;

@@ -8,7 +8,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use serde::Serialize;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    sync::{Semaphore, watch},
+    sync::Semaphore,
     task::spawn_blocking,
     time::{sleep, timeout},
 };
@@ -16,20 +16,19 @@ use zeroize::Zeroizing;
 
 use super::{
     administer::administer,
-    entrance::Entrance,
     message::{Failure, FailureCode, Request, Response},
-    penalties, wire,
+    penalties,
+    running::Running,
+    wire,
 };
 use crate::{
     Peer,
-    penalties::Penalties,
     sys::{
         accounts::{Account, own_uid},
         files::create_directory,
     },
     trail::Trail,
     transport::{Address, BindError, Listener, Stream, UnixOptions},
-    trust::Trust,
 };
 
 /// An open control socket.
@@ -39,44 +38,31 @@ pub struct ControlSocket {
     owner: Arc<Served>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Served {
-    trust: Trust,
-    entrances: watch::Receiver<Vec<Entrance>>,
+    gateway: Arc<dyn Running>,
     trail: Option<Trail>,
-    penalties: Option<Arc<Penalties>>,
 }
 
 impl ControlSocket {
-    /// Makes the socket at `path` for the store of `trust`, which is opened when it is asked for at the latest. A missing directory is
-    /// made, if it is only the last one.
+    /// Makes the socket at `path` for the owner of `gateway`. A missing directory is made, if it is only the last
+    /// one.
     ///
     /// # Errors
     /// As [`Listener::bind`].
-    pub async fn open(
-        path: PathBuf,
-        trust: Trust,
-        entrances: watch::Receiver<Vec<Entrance>>,
-    ) -> Result<Self, BindError> {
+    pub async fn open(path: PathBuf, gateway: Arc<dyn Running>) -> Result<Self, BindError> {
         if let Some(directory) = path.parent() {
             // Whatever else is wrong with the directory, binding says.
             let _ = create_directory(directory);
         }
         let listener = Listener::bind(&Address::Unix(path), &UnixOptions::default()).await?;
-        Ok(Self { listener, owner: Arc::new(Served { trust, entrances, trail: None, penalties: None }) })
+        Ok(Self { listener, owner: Arc::new(Served { gateway, trail: None }) })
     }
 
     /// The same, with a record in `trail` of everything that the owner changes.
     #[must_use]
     pub fn recording(self, trail: Option<Trail>) -> Self {
-        let owner = Arc::new(Served { trail, ..Served::clone(&self.owner) });
-        Self { owner, ..self }
-    }
-
-    /// The same, showing and clearing these.
-    #[must_use]
-    pub fn showing(self, penalties: Option<Arc<Penalties>>) -> Self {
-        let owner = Arc::new(Served { penalties, ..Served::clone(&self.owner) });
+        let owner = Arc::new(Served { gateway: Arc::clone(&self.owner.gateway), trail });
         Self { owner, ..self }
     }
 
@@ -141,14 +127,7 @@ impl Served {
     fn decide(&self, request: Request, uid: u32) -> Response {
         let (word, quiet) = (request.word(), request.only_looks());
         let by = name_of(uid);
-        let response = match penalties::answer(self.penalties.as_deref(), &request) {
-            Some(response) => response,
-            // Where no socket asks the store it is opened for its owner, who finds the gateway in their way to it.
-            None => match self.trust.open() {
-                Ok(store) => administer(store, &self.entrances.borrow().clone(), request, &by),
-                Err(error) => Response::Failed(error.into()),
-            },
-        };
+        let response = self.answered(request, &by);
         if let (Some(trail), false) = (&self.trail, quiet) {
             let certificate = match &response {
                 Response::Entry(entry) => Some(entry.fingerprint.as_str()),
@@ -168,10 +147,32 @@ impl Served {
                 "the owner changed the entry of {}",
                 entry.name.escape_debug()
             ),
-            _ if !quiet => tracing::info!(by, request = word, "the owner's request was done"),
+            _ if !quiet => tracing::info!(by, request = word, "the owner's request is done"),
             _ => {}
         }
         response
+    }
+}
+
+impl Served {
+    fn answered(&self, request: Request, by: &str) -> Response {
+        let gateway = &self.gateway;
+        match request {
+            Request::Status => Response::Status(Box::new(gateway.status())),
+            Request::Sessions => Response::Sessions(gateway.sessions()),
+            Request::Kill(which) => Response::Killed(gateway.end(&which)),
+            Request::Reload => gateway.reload().map_or_else(Response::Failed, |()| Response::Done),
+            request => penalties::answer(gateway.penalties().as_deref(), &request)
+                .unwrap_or_else(|| self.administered(request, by)),
+        }
+    }
+
+    fn administered(&self, request: Request, by: &str) -> Response {
+        // Where no socket asks the store it is opened for its owner, who finds the gateway in their way to it.
+        match self.gateway.trust().open() {
+            Ok(store) => administer(store, &self.gateway.entrances(), request, by),
+            Err(error) => Response::Failed(error.into()),
+        }
     }
 }
 
@@ -215,16 +216,57 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::{control::Owner, proto::peer::Credentials};
+    use crate::{
+        control::{Entrance, OpenSession, Owner, Status, Which},
+        penalties::Penalties,
+        proto::peer::Credentials,
+        trust::Trust,
+    };
+
+    /// A gateway with nobody inside.
+    #[derive(Debug)]
+    struct Idle(Trust);
+
+    impl Running for Idle {
+        fn trust(&self) -> Trust {
+            self.0.clone()
+        }
+
+        fn entrances(&self) -> Vec<Entrance> {
+            Vec::new()
+        }
+
+        fn status(&self) -> Status {
+            serde_json::from_str(
+                r#"{"version":"","pid":1,"started":0,"draining":false,"reload":null,"sockets":[],"sessions":0,
+                    "logging_in":0,"places":1,"given_up":0,"audit_lost":null,"certificate_ends":null}"#,
+            )
+            .unwrap()
+        }
+
+        fn sessions(&self) -> Vec<OpenSession> {
+            Vec::new()
+        }
+
+        fn end(&self, _: &Which) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn penalties(&self) -> Option<Arc<Penalties>> {
+            None
+        }
+
+        fn reload(&self) -> Result<(), Failure> {
+            Err(Failure::new(FailureCode::Configuration, "the file: no", "mend it"))
+        }
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn s_058_the_socket_is_its_owners_alone_and_answers() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
         let (state, path) = (folder.path().to_owned(), folder.path().join("run/control.sock"));
-        let trust = Trust::at(&state);
-        trust.open().unwrap();
-        let socket = ControlSocket::open(path.clone(), trust, watch::channel(Vec::new()).1).await.unwrap();
+        let socket = ControlSocket::open(path.clone(), Arc::new(Idle(Trust::at(&state)))).await.unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let served = tokio::spawn(socket.serve());
         let asked = spawn_blocking({
@@ -234,6 +276,11 @@ mod tests {
                 assert!(owner.gateway_runs());
                 let listed = owner.ask(Request::List).unwrap();
                 assert!(matches!(listed, Response::Entries { first_place_free: true, .. }), "{listed:?}");
+                assert!(matches!(owner.ask(Request::Status), Ok(Response::Status(_))));
+                assert!(
+                    matches!(owner.ask(Request::Sessions), Ok(Response::Sessions(all)) if all.is_empty())
+                );
+                assert!(matches!(owner.ask(Request::Reload), Ok(Response::Failed(_))));
                 // Nonsense is answered with how to mend it, and silence is not a request.
                 use std::io::{Read as _, Write as _};
                 let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();

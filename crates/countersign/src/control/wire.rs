@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::{
     message::{Der, Listed, ListedInvitation, Response},
     penalties::ListedPenalty,
+    running::OpenSession,
 };
 
 /// One line of a response.
@@ -21,6 +22,7 @@ enum Part {
     Certificate(Der),
     Invitation(Box<ListedInvitation>),
     Penalty(ListedPenalty),
+    Session(Box<OpenSession>),
     /// The last one.
     End(Response),
 }
@@ -46,6 +48,9 @@ pub(super) fn lines(mut response: Response) -> impl Iterator<Item = io::Result<Z
         Response::Penalties { penalties, .. } => {
             std::mem::take(penalties).into_iter().map(Part::Penalty).collect()
         }
+        Response::Sessions(all) => {
+            std::mem::take(all).into_iter().map(|one| Part::Session(Box::new(one))).collect()
+        }
         _ => Vec::new(),
     };
     parts.into_iter().chain([Part::End(response)]).map(|part| line(&part))
@@ -57,7 +62,7 @@ pub(super) fn lines(mut response: Response) -> impl Iterator<Item = io::Result<Z
 /// The stream ends early, or holds something else.
 pub(super) fn read_response(mut from: impl BufRead) -> io::Result<Response> {
     let (mut found, mut certificates, mut invited) = (Vec::new(), Vec::new(), Vec::new());
-    let mut penalised = Vec::new();
+    let (mut penalised, mut sessions) = (Vec::new(), Vec::new());
     loop {
         let line = read_line(&mut from)?;
         match parse::<Part>(&line)? {
@@ -65,10 +70,12 @@ pub(super) fn read_response(mut from: impl BufRead) -> io::Result<Response> {
             Part::Certificate(certificate) => certificates.push(certificate),
             Part::Invitation(invitation) => invited.push(*invitation),
             Part::Penalty(penalty) => penalised.push(penalty),
+            Part::Session(session) => sessions.push(*session),
             Part::End(Response::Entries { first_place_free, .. }) => {
                 return Ok(Response::Entries { first_place_free, entries: found });
             }
             Part::End(Response::Certificates(_)) => return Ok(Response::Certificates(certificates)),
+            Part::End(Response::Sessions(_)) => return Ok(Response::Sessions(sessions)),
             Part::End(Response::Invitations(_)) => return Ok(Response::Invitations(invited)),
             Part::End(Response::Penalties { refused, .. }) => {
                 return Ok(Response::Penalties { refused, penalties: penalised });

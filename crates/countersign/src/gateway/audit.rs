@@ -5,11 +5,11 @@
 //! for good: ban tools match it. What a client said of itself is escaped, so it can forge neither a line nor a
 //! field (S-89).
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{drive::Turned, handover::Ended};
+use super::{drive::Turned, handover::Ended, tally::Tally};
 use crate::{
     Grant, Peer, Refusal,
     proto::{error::Reason, peer::Origin},
@@ -21,12 +21,25 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Auditor {
     trail: Option<Trail>,
+    tally: Arc<Tally>,
 }
 
 impl Auditor {
     /// Into the log, and into `trail`.
     pub fn new(trail: Option<Trail>) -> Self {
-        Self { trail }
+        Self { trail, tally: Arc::default() }
+    }
+
+    /// The same, and counted in `tally`.
+    #[must_use]
+    pub(super) fn counting(mut self, tally: Arc<Tally>) -> Self {
+        self.tally = tally;
+        self
+    }
+
+    /// Counts a connection, of which there is no record before it is decided upon.
+    pub(super) fn connection(&self) {
+        self.tally.note_connection();
     }
 
     /// Records that a client was let in.
@@ -45,17 +58,20 @@ impl Auditor {
                 ..decision.clone()
             };
             turned.log();
+            self.tally.note(&turned);
             // A disk that was too slow may still write down that the client got in.
             trail.note(LOGIN, &turned);
             return Err(refusal);
         }
         decision.log();
+        self.tally.note(decision);
         Ok(())
     }
 
     /// Records that a client was turned away.
     pub fn refused(&self, decision: &Decision) {
         decision.log();
+        self.tally.note(decision);
         if let Some(trail) = &self.trail {
             trail.note(LOGIN, decision);
         }
@@ -94,6 +110,7 @@ impl Auditor {
     /// Records the end of a session.
     pub fn session_ended(&self, session: &str, ended: &Ended, lasted: Duration) {
         let seconds = lasted.as_secs_f64();
+        self.tally.note_bytes(ended.to_backend, ended.to_client);
         if let Some(trail) = &self.trail {
             let Ended { to_backend, to_client, .. } = *ended;
             let reason = ended.reason.to_string();

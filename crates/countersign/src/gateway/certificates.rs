@@ -108,6 +108,13 @@ impl Certificates {
         Ok(found)
     }
 
+    /// When the first of those that are shown ends, in seconds since 1970.
+    pub(super) fn end(&self) -> Option<i64> {
+        let ends = self.shown.iter().map(|shown| shown.identity.not_after());
+        let since_1970 = ends.min()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since_1970.as_secs()).ok()
+    }
+
     /// From now on clients are invited to these.
     pub(super) fn invite_to(&self, entrances: Vec<Entrance>) -> watch::Receiver<Vec<Entrance>> {
         self.entrances.send_replace(entrances);

@@ -1,4 +1,7 @@
 //! One socket of the gateway: accepts, lets in or turns away, and hands over.
+//!
+//! It is one file because what a client meets from its arrival to its session's end, and what a reload may change
+//! of that meanwhile, has to be read together.
 
 use std::{
     future::{Future, pending},
@@ -20,6 +23,7 @@ use super::{
     drive::{Acceptor, Admitted, Met, Speech, Turned, XpraClient, adopt},
     handover::{self, Control, Ended},
     rpc::{self, Hall},
+    sessions::{Entry, Sessions},
     trusting::{Guard, Reliance},
 };
 use crate::{
@@ -55,6 +59,7 @@ pub(super) struct Terms {
     pub(super) guard: Option<Guard>,
     pub(super) reliance: Option<Reliance>,
     pub(super) auditor: Auditor,
+    pub(super) sessions: Arc<Sessions>,
 }
 
 /// What the gateway says to a door that is served.
@@ -74,7 +79,8 @@ impl Door {
     pub fn new(name: String, listener: Listener, acceptor: Acceptor, backend: Arc<Backend>) -> Self {
         let auditor = Auditor::default();
         let (warning, quota, guard, reliance) = (None, None, None, None);
-        let terms = Terms { name, acceptor, backend, warning, quota, guard, reliance, auditor };
+        let sessions = Arc::default();
+        let terms = Terms { name, acceptor, backend, warning, quota, guard, reliance, auditor, sessions };
         Self { listener, terms }
     }
 
@@ -200,9 +206,10 @@ struct Host {
 
 impl Host {
     fn new(terms: Terms) -> Self {
-        let Terms { name, acceptor, backend, warning, quota, guard, reliance, auditor } = terms;
+        let Terms { name, acceptor, backend, warning, quota, guard, reliance, auditor, sessions } = terms;
         let (stopping, asked) = watch::channel(false);
-        let inside = Inside { name, acceptor, backend, warning, reliance, auditor, stopping: asked };
+        let inside =
+            Inside { name, acceptor, backend, warning, reliance, auditor, sessions, stopping: asked };
         Self { inside: Arc::new(inside), quota, guard, stopping }
     }
 
@@ -225,6 +232,10 @@ struct Entered {
     certificate: Option<[u8; 32]>,
     /// What is kept open for it until it has left.
     stays: Stays,
+    /// By which it is watched and ended.
+    control: Arc<Control>,
+    /// Its place among those that are inside.
+    entry: Entry,
 }
 
 /// A door without its listener: what each of its connections needs.
@@ -235,6 +246,7 @@ struct Inside {
     warning: Option<String>,
     reliance: Option<Reliance>,
     auditor: Auditor,
+    sessions: Arc<Sessions>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -251,6 +263,7 @@ impl Inside {
     /// One connection, from accept to its end.
     async fn receive(&self, stream: Stream, peer: Peer, place: Place) {
         let session = session_id();
+        self.auditor.connection();
         if let Some(warning) = &self.warning {
             warn!(socket = self.name, peer = %peer, "{warning}");
         }
@@ -295,8 +308,12 @@ impl Inside {
                 }
                 let certificate = admitted.grant.peer().certificate.as_ref().map(|shown| shown.fingerprint);
                 let stays = admitted.grant.stays();
+                let control = Arc::new(Control::new());
+                let (grant, over) = (&admitted.grant, transport(admitted.grant.peer(), &admitted.stream));
+                let entry =
+                    self.sessions.enter(session, &self.name, grant, over, Arc::<Control>::clone(&control));
                 let (client, daemon) = self.prepare(admitted, session).await?;
-                Some(Entered { client, daemon, certificate, stays })
+                Some(Entered { client, daemon, certificate, stays, control, entry })
             }
             Err(turned) => {
                 let links = self.acceptor.chain().links().len();
@@ -314,14 +331,15 @@ impl Inside {
             backend: Arc::clone(&self.backend),
             reliance: self.reliance.clone(),
             auditor: self.auditor.clone(),
+            sessions: Arc::clone(&self.sessions),
             stopping: self.stopping.clone(),
         }
     }
 
     /// Passes the bytes of a session on until its end. A certificate that is taken back ends it, and so does
     /// the end of what a module keeps open for it, which is closed when client and daemon are gone.
-    async fn pass_on(&self, Entered { client, daemon, certificate, stays }: Entered) -> Ended {
-        let control = Control::new();
+    async fn pass_on(&self, entered: Entered) -> Ended {
+        let Entered { client, daemon, certificate, stays, control, entry: _entry } = entered;
         let mut session = pin!(relay(client, daemon, &control));
         tokio::select! {
             ended = &mut session => return ended,

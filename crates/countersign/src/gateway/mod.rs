@@ -4,20 +4,25 @@
 //! records what was decided.
 #![forbid(unsafe_code)]
 
+mod admin;
 pub mod audit;
 mod certificates;
 mod crowd;
+mod desk;
 pub mod drive;
 pub mod handover;
 #[cfg_attr(windows, path = "inherit/absent.rs")]
 mod inherit;
 mod listen;
+mod metrics;
 mod plan;
 mod reload;
 mod rpc;
 mod serve;
+mod sessions;
 #[cfg(unix)]
 mod standing;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod trusting;

@@ -2,9 +2,12 @@
 //!
 //! [`super::serve`] takes this way at start, [`super::reload`] whenever the configuration is read again.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use tokio::sync::mpsc;
@@ -15,6 +18,8 @@ use super::{
     certificates::Certificates,
     drive::Acceptor,
     listen::{Terms, Word},
+    sessions::Sessions,
+    tally::Tally,
     trusting::{Guard, Reliance},
 };
 use crate::{
@@ -41,6 +46,7 @@ impl Plan {
     pub(super) fn of(
         config: &Config,
         trail: Option<&Trail>,
+        sessions: &Arc<Sessions>,
         penalties: Option<Arc<Penalties>>,
     ) -> Result<Self, ConfigError> {
         let mut certificates = Certificates::of(config);
@@ -61,6 +67,7 @@ impl Plan {
                 guard: config.trust.store().and_then(|store| Guard::of(socket, store)),
                 reliance: Reliance::of(socket, &config.trust),
                 auditor: Auditor::new(trail.cloned()),
+                sessions: Arc::clone(sessions),
             })
         });
         let terms = terms.collect::<Result<_, ConfigError>>()?;
@@ -80,6 +87,10 @@ pub(super) struct Known {
     pub(super) inherited: Option<String>,
     /// The address with the port that the system chose.
     pub(super) address: Address,
+    /// Since when it listens.
+    pub(super) since: Instant,
+    /// What it has decided so far.
+    pub(super) tally: Arc<Tally>,
     pub(super) words: mpsc::Sender<Word>,
 }
 
@@ -99,6 +110,8 @@ impl Known {
             options: socket.unix,
             inherited: socket.name.clone().filter(|_| inherited),
             address: listener.local_address().clone(),
+            since: Instant::now(),
+            tally: Arc::default(),
             // Nobody hears it before it is served.
             words: mpsc::channel(1).0,
         };
@@ -110,6 +123,7 @@ impl Known {
     pub(super) fn settle(&self, socket: &SocketConfig, terms: &mut Terms) -> String {
         terms.name = socket.name.clone().unwrap_or_else(|| self.address.to_string());
         terms.quota = socket.max_unauthenticated.map(|most| Quota::new(self.number, most));
+        terms.auditor = terms.auditor.clone().counting(Arc::clone(&self.tally));
         terms.name.clone()
     }
 }

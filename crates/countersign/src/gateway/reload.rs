@@ -18,14 +18,16 @@ use super::{
     listen::{Terms, Word},
     plan::{self, Known, Plan},
     serve::{Gateway, Life, keeps_state},
+    sessions::Sessions,
     trusting::keep,
 };
 use crate::{
     config::{Config, Sandbox, SocketConfig},
+    control::Running as _,
     error::ConfigError,
     sys::accounts::own_uid,
     trail::{Trail, TrailOptions},
-    transport::UnixOptions,
+    transport::{Address, UnixOptions},
     trust::Trust,
 };
 
@@ -59,6 +61,15 @@ impl Reloader {
     }
 }
 
+impl Reloader {
+    /// The same, for a thread that may wait.
+    pub(super) fn reload_blocking(&self) -> Option<Result<(), StartError>> {
+        let (done, answer) = oneshot::channel();
+        self.0.blocking_send(Order { done }).ok()?;
+        answer.blocking_recv().ok()
+    }
+}
+
 /// An order to read the configuration again.
 #[derive(Debug)]
 pub(super) struct Order {
@@ -78,13 +89,14 @@ pub(super) struct Fixed {
     state_dir: PathBuf,
     control: Option<PathBuf>,
     audit: Option<TrailOptions>,
+    admin: Option<Address>,
     sandbox: Sandbox,
 }
 
 impl Fixed {
     pub(super) fn of(config: &Config) -> Self {
-        let Config { state_dir, control, audit, sandbox, .. } = config.clone();
-        Self { state_dir, control, audit, sandbox }
+        let Config { state_dir, control, audit, admin, sandbox, .. } = config.clone();
+        Self { state_dir, control, audit, admin, sandbox }
     }
 
     /// # Errors
@@ -94,6 +106,7 @@ impl Fixed {
             ("state-dir", self.state_dir != config.state_dir),
             ("control", self.control != config.control),
             ("audit", self.audit != config.audit),
+            ("admin", self.admin != config.admin),
             ("sandbox", self.sandbox != config.sandbox),
         ];
         match changed.into_iter().find(|(_, changed)| *changed) {
@@ -124,8 +137,9 @@ impl Gateway {
     ) -> Result<(), StartError> {
         let kept = Kept {
             fixed: self.fixed.clone(),
-            trust: self.trust.clone(),
+            trust: self.desk.trust(),
             trail: self.trail.clone(),
+            sessions: Arc::clone(&self.desk.sessions),
             penalties: self.penalties.clone(),
         };
         let (config, plan) = judged(Arc::clone(reread), kept).await?;
@@ -155,6 +169,8 @@ impl Gateway {
             self.trust = Some(config.trust.clone());
         }
         self.settle(&config.sockets, places, life).await;
+        self.show();
+        self.desk.amend(|view| view.trust = config.trust.clone());
         reread.holds(&config);
         Ok(())
     }
@@ -164,6 +180,7 @@ impl Gateway {
         if self.penalties.is_none() {
             let kept = Arc::clone(&penalties);
             life.others.spawn(async { match kept.keep().await {} });
+            self.desk.amend(|view| view.penalties = Some(Arc::clone(&penalties)));
             self.penalties = Some(penalties);
         }
     }
@@ -266,24 +283,23 @@ impl Known {
 /// What the new configuration takes over from the old one.
 struct Kept {
     fixed: Fixed,
-    trust: Option<Trust>,
+    trust: Trust,
     trail: Option<Trail>,
+    sessions: Arc<Sessions>,
     penalties: Option<Arc<Penalties>>,
 }
 
 /// The first half, as far as no socket is needed for it.
 async fn judged(reread: Arc<dyn Reread>, kept: Kept) -> Result<(Config, Plan), StartError> {
     let judging = spawn_blocking(move || {
-        let Kept { fixed, trust, trail, penalties } = kept;
+        let Kept { fixed, trust, trail, sessions, penalties } = kept;
         let config = reread.read()?;
         fixed.judge(&config)?;
-        if let Some(trust) = &trust {
-            config.trust.share(trust);
-        }
+        config.trust.share(&trust);
         if keeps_state(&config) {
             config.trust.open()?;
         }
-        let plan = Plan::of(&config, trail.as_ref(), penalties)?;
+        let plan = Plan::of(&config, trail.as_ref(), &sessions, penalties)?;
         Ok((config, plan))
     });
     judging.await.unwrap_or_else(|lost| {

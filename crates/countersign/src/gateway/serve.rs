@@ -9,8 +9,9 @@ use tokio::{
 };
 
 use super::{
-    Crowd, Door, Penalties,
+    Crowd, Door, Penalties, admin,
     certificates::Certificates,
+    desk::{Desk, Shown, View},
     inherit::Inherited,
     plan::{self, Known, Plan},
     reload::{Fixed, Order, Reloader, Reread},
@@ -22,7 +23,7 @@ use crate::{
     error::ConfigError,
     sys::notify,
     trail::Trail,
-    transport::{Address, BindError},
+    transport::{Address, BindError, Listener, UnixOptions},
     trust::{Trust, TrustError},
 };
 
@@ -31,20 +32,20 @@ use crate::{
 pub struct Gateway {
     doors: Vec<Door>,
     pub(super) known: Vec<Known>,
+    pub(super) desk: Arc<Desk>,
     pub(super) limits: Limits,
     pub(super) crowd: Arc<Crowd>,
     /// Of whom a socket counts failed logins; once there are some, for as long as the gateway lives.
     pub(super) penalties: Option<Arc<Penalties>>,
     pub(super) trust: Option<Trust>,
     control: Option<ControlSocket>,
+    admin: Option<Listener>,
     pub(super) trail: Option<Trail>,
     pub(super) certificates: Certificates,
     pub(super) fixed: Fixed,
     reread: Option<Arc<dyn Reread>>,
     orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
     announces: bool,
-    /// Why the configuration that was read last is not the one that holds.
-    refused: Option<String>,
 }
 
 /// How a gateway ended.
@@ -67,7 +68,8 @@ impl Gateway {
         }
         let open_trail = |options| Trail::open(options, &config.state_dir);
         let trail = config.audit.as_ref().map(open_trail).transpose()?;
-        let mut plan = Plan::of(config, trail.as_ref(), None)?;
+        let sessions = Arc::default();
+        let mut plan = Plan::of(config, trail.as_ref(), &sessions, None)?;
         let mut inherited = Inherited::all()?;
         let (mut doors, mut known) = (Vec::new(), Vec::new());
         for (socket, terms) in config.sockets.iter().zip(plan.terms) {
@@ -85,38 +87,44 @@ impl Gateway {
         let crowd = Arc::new(crowd.per_source(limits.max_per_source, limits.penalty_exempt.clone()));
         let trust = keeps_state.then(|| config.trust.clone());
         let penalties = plan.penalties.take();
-        let control = match &config.control {
-            Some(path) if keeps_state || penalties.is_some() => {
-                let addresses = known.iter().map(|known| &known.address);
-                let entrances = plan.certificates.entrances(config, addresses)?;
-                let entrances = plan.certificates.invite_to(entrances);
-                match ControlSocket::open(path.clone(), config.trust.clone(), entrances).await {
-                    Ok(socket) => Some(socket.recording(trail.clone()).showing(penalties.clone())),
-                    Err(error) if keeps_state => return Err(StartError::Control(error)),
-                    // All that its owner cannot do without it is to look at penalties.
-                    Err(error) => {
-                        tracing::warn!("control socket {error}. The gateway goes on without it");
-                        None
-                    }
-                }
+        let addresses = known.iter().map(|known| &known.address);
+        let entrances = plan.certificates.entrances(config, addresses)?;
+        let view = View {
+            doors: known.iter().map(Shown::of).collect(),
+            trust: config.trust.clone(),
+            penalties: penalties.clone(),
+            entrances: plan.certificates.invite_to(entrances),
+            reload: None,
+            draining: false,
+            certificate_ends: plan.certificates.end(),
+        };
+        let orders = mpsc::channel(ORDERS);
+        let reloader = Reloader::new(orders.0.clone());
+        let desk = Arc::new(Desk::new(view, sessions, Arc::clone(&crowd), trail.clone(), reloader));
+        let control = control(config, keeps_state, &desk, trail.as_ref()).await?;
+        let admin = match &config.admin {
+            Some(address) => {
+                let bound = Listener::bind(address, &UnixOptions::default()).await;
+                Some(bound.map_err(StartError::Bind)?)
             }
-            _ => None,
+            None => None,
         };
         Ok(Self {
             doors,
             known,
+            desk,
             limits,
             crowd,
             penalties,
             trust,
             control,
+            admin,
             trail,
             certificates: plan.certificates,
             fixed: Fixed::of(config),
             reread: None,
-            orders: mpsc::channel(ORDERS),
+            orders,
             announces: false,
-            refused: None,
         })
     }
 
@@ -175,14 +183,26 @@ impl Gateway {
         if let Some(penalties) = self.penalties.clone() {
             life.others.spawn(async { match penalties.keep().await {} });
         }
+        if let Some(listener) = self.admin.take() {
+            tracing::info!("numbers and health are at {}", listener.local_address());
+            life.others.spawn(admin::serve(listener, Arc::clone(&self.desk)));
+        }
+        if let Some(limit) = notify::watchdog().filter(|_| self.announces) {
+            life.others.spawn(Arc::clone(&self.desk).watch(limit));
+        }
         if let Some(trust) = self.trust.clone() {
             life.others.spawn(keep(trust));
         }
+        self.show();
         self.announce(notify::ready);
         tokio::select! {
             () = stop => {}
             never = self.tend(&mut life) => match never {},
         }
+        // Nobody reads the configuration again: whoever asked for it hears that.
+        self.orders.1.close();
+        while self.orders.1.try_recv().is_ok() {}
+        self.desk.amend(|view| view.draining = true);
         self.announce(notify::stopping);
         let cut = life.drain(self.limits.drain_timeout, now).await;
         // Until here the owner could see who is still there, and take certificates back.
@@ -209,7 +229,8 @@ impl Gateway {
                 notify::reloading();
             }
             let reloaded = self.reload(life).await;
-            self.refused = reloaded.as_ref().err().map(ToString::to_string);
+            let refused = reloaded.as_ref().err();
+            self.desk.note_reload(refused.map(|error| (error.to_string(), error.fix().into_owned())));
             self.announce(notify::ready);
             order.answer(reloaded);
         }
@@ -218,13 +239,15 @@ impl Gateway {
     /// Tells the service manager, where somebody wants that.
     fn announce(&self, tell: fn(&str)) {
         if self.announces {
-            tell(&match &self.refused {
-                Some(why) => {
-                    format!("{} sockets; the last configuration was refused: {why}", self.known.len())
-                }
-                None => format!("{} sockets", self.known.len()),
-            });
+            tell(&self.desk.line());
         }
+    }
+
+    /// Shows the doors that are served now.
+    pub(super) fn show(&self) {
+        let doors = self.known.iter().map(Shown::of).collect();
+        let certificate_ends = self.certificates.end();
+        self.desk.amend(|view| (view.doors, view.certificate_ends) = (doors, certificate_ends));
     }
 
     async fn reload(&mut self, life: &mut Life) -> Result<(), StartError> {
@@ -360,6 +383,29 @@ enum Phase {
 /// Ends when the gateway is in `phase` or a later one, or gone.
 async fn reach(mut phases: watch::Receiver<Phase>, phase: Phase) {
     let _ = phases.wait_for(|now| *now >= phase).await;
+}
+
+/// The owner's way in. A gateway that keeps no state goes without rather than not at all, if nobody wrote where it
+/// shall be: another one may have the usual place.
+async fn control(
+    config: &Config,
+    keeps_state: bool,
+    desk: &Arc<Desk>,
+    trail: Option<&Trail>,
+) -> Result<Option<ControlSocket>, StartError> {
+    let Some(path) = &config.control else { return Ok(None) };
+    let running = Arc::<Desk>::clone(desk);
+    match ControlSocket::open(path.clone(), running).await {
+        Ok(socket) => Ok(Some(socket.recording(trail.cloned()))),
+        Err(error) if !keeps_state && !config.control_written => {
+            tracing::warn!(
+                "there is no control socket: {error} ({}); --control=PATH names another place",
+                error.fix()
+            );
+            Ok(None)
+        }
+        Err(error) => Err(StartError::Control(error)),
+    }
 }
 
 /// Whether one of the sockets needs the state directory.

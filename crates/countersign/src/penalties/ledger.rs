@@ -120,8 +120,7 @@ impl Ledger {
 
     /// Enforces from `min` on and counts up to `max` from now on.
     pub(super) fn amend(&mut self, min: Duration, max: Duration) {
-        let Self { min: own_min, max: own_max, .. } = Self::new(min, max);
-        (self.min, self.max) = (own_min, own_max);
+        (self.min, self.max) = (min, max);
     }
 
     /// How long nothing of `who` is judged; `None` if it may be now.

@@ -38,6 +38,7 @@ use crate::{
         audit::Decision,
         drive::Turned,
         handover::{EndReason, Ended},
+        sessions::{self, Entry},
     },
     proto::{
         chain::Proof,
@@ -66,6 +67,8 @@ pub(super) struct Calls {
     /// Whether a refusal was recorded since the last call that was accepted.
     refused: AtomicBool,
     introduction: Mutex<Option<Introduction>>,
+    /// Its place among those that are inside, from the first call that is accepted.
+    entry: Mutex<Option<Entry>>,
 }
 
 /// What the daemon is told of a client, for as long as it stays the same.
@@ -89,11 +92,22 @@ pub(super) enum Progress {
     Out,
 }
 
-/// Bytes of messages that were passed on.
+/// Bytes of messages that were passed on, and the end that the owner may put to them.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     pub(super) to_backend: AtomicU64,
     pub(super) to_client: AtomicU64,
+    killed: Notify,
+}
+
+impl sessions::Traffic for Traffic {
+    fn moved(&self) -> (u64, u64) {
+        (self.to_backend.load(Ordering::Relaxed), self.to_client.load(Ordering::Relaxed))
+    }
+
+    fn kill(&self) {
+        self.killed.notify_one();
+    }
 }
 
 impl Calls {
@@ -110,6 +124,7 @@ impl Calls {
             since: Mutex::default(),
             refused: AtomicBool::new(false),
             introduction: Mutex::default(),
+            entry: Mutex::default(),
         }
     }
 
@@ -142,6 +157,11 @@ impl Calls {
         let (identity, proofs) = (grant.identity().cloned(), grant.proofs().to_vec());
         *introduction = Some(Introduction { identity, proofs, metadata: Arc::clone(&metadata) });
         metadata
+    }
+
+    /// Ends when the owner ends the session.
+    pub(super) async fn killed(&self) {
+        self.traffic.killed.notified().await;
     }
 
     pub(super) fn link(&self) -> &Link {
@@ -282,6 +302,10 @@ impl Calls {
         let decision = Decision::accepted(&self.hall.name, self.session(), grant, self.start.elapsed());
         self.hall.auditor.accepted(&decision).await?;
         self.since.lock().get_or_insert_with(Instant::now);
+        self.entry.lock().get_or_insert_with(|| {
+            let traffic = Arc::<Traffic>::clone(&self.traffic);
+            self.hall.sessions.enter(self.session(), &self.hall.name, grant, "rpc", traffic)
+        });
         self.refused.store(false, Ordering::Relaxed);
         self.progress.send_if_modified(|progress| std::mem::replace(progress, Progress::In) != Progress::In);
         Ok(())

@@ -46,6 +46,7 @@ use super::{
     audit::{Auditor, Decision},
     drive::{Acceptor, Turned},
     handover::EndReason,
+    sessions::Sessions,
     trusting::Reliance,
 };
 use crate::{Peer, Refusal, backend::Backend, penalties::Visit, proto::error::Reason, transport::Stream};
@@ -63,6 +64,8 @@ pub(super) struct Hall {
     pub(super) reliance: Option<Reliance>,
     /// Where decisions are recorded.
     pub(super) auditor: Auditor,
+    /// Who is inside.
+    pub(super) sessions: Arc<Sessions>,
     /// Turns true when no new calls are wanted (S-97).
     pub(super) stopping: watch::Receiver<bool>,
 }
@@ -155,6 +158,7 @@ async fn converse(calls: Arc<Calls>, stream: Stream, place: Place, crew: Crew) {
                 patience.follow(now, calls);
             }
             never = &mut relying => match never {},
+            () = calls.killed() => break EndReason::Killed,
             () = &mut stopped, if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();

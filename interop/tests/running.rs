@@ -1,0 +1,184 @@
+//! `countersign status`, `sessions` and `reload` in front of a gateway that runs: what its owner sees and ends.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::Path,
+};
+
+use countersign_interop::{
+    Place,
+    gateway::{Gateway, binary, countersign},
+    net::{dial, dial_unix},
+    process::{Daemon, Finished, program, run},
+    wire,
+};
+use nix::{
+    sys::signal::Signal,
+    unistd::{Uid, User},
+};
+use serde_json::Value;
+
+#[test]
+fn the_owner_sees_who_is_inside_and_ends_them() {
+    let place = Place::new();
+    let (known, anyone) = (place.path("known"), place.path("anyone"));
+    let secret = place.file("secret", "open sesame");
+    let gateway = Gateway::start(&[
+        format!("--bind={},auth=peercred,protocol=stream,name=front", known.display()),
+        format!("--bind={},auth=none,protocol=stream", anyone.display()),
+        format!("--bind-tcp=127.0.0.1:0,auth=file(filename={secret})"),
+    ]);
+    let (mut first, mut second, mut third) =
+        (Session::begin(&known), Session::begin(&known), Session::begin(&anyone));
+    first.echoes();
+    assert!(!wire::log_in(&mut dial(gateway.tcp()), "alice", b"wrong").is_welcome());
+
+    let listed = json(&ask(&gateway, &["sessions", "list", "--json"]));
+    let listed = listed.as_array().expect("a list");
+    assert_eq!(listed.len(), 3, "{listed:?}");
+    let us = User::from_uid(Uid::current()).ok().flatten().expect("an account").name;
+    let oldest = &listed[0];
+    assert_eq!(
+        (&oldest["user"], &oldest["socket"], &oldest["transport"]),
+        (&us.into(), &"front".into(), &"unix".into())
+    );
+    assert_eq!(oldest["source"], format!("unix:uid={}", Uid::current()));
+    assert_eq!(oldest["to_backend"], 11, "what it said");
+    assert!(listed.iter().any(|one| one["user"].is_null()), "nobody knows who came in by `none`");
+
+    let status = json(&ask(&gateway, &["status", "--json"]));
+    assert_eq!(
+        (&status["sessions"], &status["draining"], &status["reload"]),
+        (&3.into(), &false.into(), &Value::Null)
+    );
+    let counts = |position: usize| {
+        let socket = &status["sockets"][position];
+        ["sessions", "accepted", "refused"].map(|what| socket[what].as_u64().expect("a number"))
+    };
+    assert_eq!((counts(0), counts(1), counts(2)), ([2, 2, 0], [1, 1, 0], [0, 0, 1]));
+    for words in [&["status"][..], &["sessions", "list"]] {
+        let shown = ask(&gateway, words).stdout;
+        assert!(shown.lines().all(|line| line.chars().count() <= 80) && shown.contains("front"), "{shown}");
+    }
+
+    let id = oldest["id"].as_str().expect("an id");
+    assert_eq!(ask(&gateway, &["sessions", "kill", id]).stdout, format!("{id}\n"));
+    first.is_over();
+    second.echoes();
+    let name = oldest["user"].as_str().expect("a name");
+    ask(&gateway, &["sessions", "kill", "--user", name]).expect_success();
+    second.is_over();
+    third.echoes();
+    asked(&gateway, &["sessions", "kill", id]).expect_code(1).expect_text("see `countersign sessions list`");
+    let left = || json(&ask(&gateway, &["sessions", "list", "--json"])).as_array().map(Vec::len);
+    assert!(gateway.daemon().eventually(|| left() == Some(1)));
+}
+
+#[test]
+fn s_096_a_reload_that_is_asked_for_is_answered_and_a_mistake_shows_until_it_is_mended() {
+    let place = Place::new();
+    let door = place.path("door");
+    let config = place.file("c.toml", format!("bind = [\"{},auth=none,protocol=stream\"]\n", door.display()));
+    let gateway = Gateway::start(&["--config", &config]);
+    assert!(gateway.daemon().eventually(|| asked(&gateway, &["status"]).succeeded()));
+    let mut session = Session::begin(&door);
+    ask(&gateway, &["reload"]).expect_text("holds");
+    ask(&gateway, &["status", "--probe"]).expect_text("");
+    place.file("c.toml", "bind = [\"./x,auth=nonee\"]\n");
+    asked(&gateway, &["reload"]).expect_code(78).expect_text("did you mean `none`?");
+    asked(&gateway, &["status", "--probe"]).expect_code(1).expect_text("is refused");
+    let status = json(&ask(&gateway, &["status", "--json"]));
+    let reload = &status["reload"];
+    assert_eq!((&reload["taken"], &reload["failed"]), (&1.into(), &1.into()), "{status}");
+    assert!(reload["refused"].as_str().is_some_and(|why| why.contains("nonee")), "{status}");
+    session.echoes();
+    place.file("c.toml", format!("bind = [\"{},auth=fail,protocol=stream\"]\n", door.display()));
+    ask(&gateway, &["reload"]);
+    ask(&gateway, &["status", "--probe"]).expect_text("");
+    session.echoes();
+}
+
+/// S-97: while it waits for its sessions the owner sees that, can read nothing again, and may end them.
+#[test]
+fn s_097_a_gateway_that_ends_shows_who_is_still_there() {
+    let place = Place::new();
+    let door = place.path("door");
+    let gateway = Gateway::start(&[format!("--bind={},auth=none,protocol=stream", door.display())]);
+    let mut session = Session::begin(&door);
+    gateway.daemon().signal(Signal::SIGTERM);
+    assert!(gateway.daemon().eventually(|| UnixStream::connect(&door).is_err()));
+    let status = json(&ask(&gateway, &["status", "--json"]));
+    assert_eq!((&status["draining"], &status["sessions"]), (&true.into(), &1.into()));
+    ask(&gateway, &["status"]).expect_text("ending");
+    asked(&gateway, &["status", "--probe"]).expect_code(1);
+    asked(&gateway, &["reload"]).expect_code(69).expect_text("it is ending");
+    session.echoes();
+    let listed = json(&ask(&gateway, &["sessions", "list", "--json"]));
+    ask(&gateway, &["sessions", "kill", listed[0]["id"].as_str().expect("an id")]);
+    session.is_over();
+    assert_eq!(gateway.daemon().wait().code(), Some(0), "nothing was cut");
+    asked(&gateway, &["status"]).expect_code(69).expect_text("no gateway answers there");
+}
+
+/// Two gateways that keep no state and name no control socket do not stand in each other's way.
+#[test]
+fn a_gateway_without_state_goes_without_a_control_socket_rather_than_not_at_all() {
+    let place = Place::new();
+    let bind = |name: &str| format!("--bind={},auth=none,protocol=stream", place.text(name));
+    let first = Gateway::start(&[bind("one")]);
+    let shared = first.place().text("state");
+    let mut second = program(binary().to_str().expect("a UTF-8 target folder"));
+    second.args(["serve", &bind("two"), "--state-dir", &shared]).env("HOME", place.path("home"));
+    let second = Daemon::start(second);
+    second.wait_for("going on", |log| log.contains("there is no control socket").then_some(()));
+    second.wait_for("listening", |log| log.contains("listening on ").then_some(()));
+    Session::begin(&place.path("two")).echoes();
+    let control = format!("--control={shared}/control.sock");
+    run(&mut countersign(&place, &["serve", &bind("three"), "--state-dir", &shared, &control]))
+        .expect_code(69)
+        .expect_text("control socket");
+}
+
+/// Asks the owner's way, and succeeds.
+#[track_caller]
+fn ask(gateway: &Gateway, words: &[&str]) -> Finished {
+    asked(gateway, words).expect_success()
+}
+
+fn asked(gateway: &Gateway, words: &[&str]) -> Finished {
+    let state = gateway.place().text("state");
+    run(&mut countersign(gateway.place(), &[words, &["--state-dir", &state]].concat()))
+}
+
+#[track_caller]
+fn json(finished: &Finished) -> Value {
+    serde_json::from_str(&finished.stdout).expect("JSON")
+}
+
+/// A client that was let in, in front of what echoes.
+struct Session(BufReader<UnixStream>);
+
+impl Session {
+    #[track_caller]
+    fn begin(path: &Path) -> Self {
+        let mut session = Self(BufReader::new(dial_unix(path)));
+        let mut who = String::new();
+        session.0.read_line(&mut who).expect("an answer");
+        assert!(who.starts_with('{'), "{who:?}");
+        session
+    }
+
+    #[track_caller]
+    fn echoes(&mut self) {
+        self.0.get_mut().write_all(b"still here\n").expect("an open session");
+        let mut heard = String::new();
+        self.0.read_line(&mut heard).expect("an echo");
+        assert_eq!(heard, "still here\n");
+    }
+
+    #[track_caller]
+    fn is_over(&mut self) {
+        assert_eq!(self.0.read(&mut [0]).unwrap_or_default(), 0, "it ends");
+    }
+}
