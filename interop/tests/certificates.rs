@@ -201,8 +201,9 @@ fn whoami(address: &[&str], gateway: &Gateway, pair: Option<&Pair>) -> Option<Va
     first_line(&client.output())
 }
 
+/// It may stand behind the beginning of a line that `openssl` says about the certificates.
 fn first_line(output: &str) -> Option<Value> {
-    output.lines().find_map(|line| serde_json::from_str(line).ok())
+    output.lines().find_map(|line| serde_json::from_str(line.get(line.find('{')?..)?).ok())
 }
 
 /// `openssl s_client`, until the server closes.

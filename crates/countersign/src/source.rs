@@ -1,6 +1,7 @@
 //! Where a connection comes from, as far as that is not free to choose.
 //!
-//! The crowd of those who log in (`crowd.rs`) and the ledger of their failures (`penalties.rs`) count by it.
+//! The crowd of those who log in (`crowd.rs`) and the ledger of their failures (`penalties/`) count by it.
+#![forbid(unsafe_code)]
 
 use std::{
     fmt,

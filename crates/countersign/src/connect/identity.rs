@@ -113,8 +113,12 @@ impl OwnIdentity {
         person: &dyn Person,
         now: SystemTime,
     ) -> Result<Option<ClientIdentity>, ConnectError> {
+        let written = || self.path.symlink_metadata().and_then(|file| file.modified()).ok();
+        let before = written();
         match self.load(person, now) {
             Err(_) if !self.exists() => Ok(None),
+            // It was moved and another one made while we read.
+            Err(_) if written() != before => self.load(person, now).map(Some),
             loaded => loaded.map(Some),
         }
     }

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{entrance::Entrance, message::Failure};
-use crate::{gateway::Penalties, trust::Trust};
+use crate::{penalties::Penalties, trust::Trust};
 
 /// A gateway that runs, for its owner. What it does may wait.
 pub trait Running: fmt::Debug + Send + Sync {

@@ -1,8 +1,9 @@
 //! Penalties for failed logins, at every socket of a gateway and without a module (S-21 to S-25).
 //!
-//! One [`Penalties`] for all doors. Each connection is a [`Visit`]: it asks whether it may be judged when its client
+//! One [`Penalties`] for all doors. Each connection is a visit: it asks whether it may be judged when its client
 //! says hello and again when an answer comes, and says in the end what became of it. The counts and their
 //! rules are in `ledger.rs`, which knows no clock; `keep.rs` and `record.rs` carry them over a restart.
+#![forbid(unsafe_code)]
 
 use std::{
     convert::Infallible,
