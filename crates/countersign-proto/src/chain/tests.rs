@@ -1,6 +1,9 @@
 //! Chains walked link by link.
 
+use std::time::Duration;
+
 use super::*;
+use crate::secret::Secret;
 
 struct Says(Option<&'static str>);
 

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{paths::Paths, socket::Kind, warning::Warning};
+use super::{kind::Kind, paths::Paths, warning::Warning};
 use crate::{
     error::ConfigError,
     sys::vsock,

@@ -1,6 +1,6 @@
 //! Where numbers and health are read: on this machine only, or nowhere.
 
-use super::{Layers, Paths, address, one, socket::Kind};
+use super::{Layers, Paths, address, kind::Kind, one};
 use crate::{error::ConfigError, transport::Address};
 
 /// Reads the key `admin`.

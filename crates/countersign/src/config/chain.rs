@@ -3,7 +3,7 @@
 //! [`super::socket`] calls this. It is the one place that decides what a socket without a chain is.
 
 use super::{
-    socket::Kind,
+    kind::Kind,
     spec::ModuleSpec,
     warning::{Audience, Warning},
 };

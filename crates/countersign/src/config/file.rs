@@ -16,9 +16,9 @@ use toml::{
 use zeroize::Zeroizing;
 
 use super::{
+    kind::{Kind, SOCKET_OPTIONS},
     layers::{Form, KEYS, Layers, Origin, SocketTable, Written, find},
     paths::Paths,
-    socket::{Kind, SOCKET_OPTIONS},
     spec::canonical,
 };
 use crate::error::ConfigError;

@@ -12,7 +12,7 @@ use std::{borrow::Cow, fmt};
 
 use zeroize::Zeroizing;
 
-use super::{backends, socket::SOCKET_OPTIONS};
+use super::{backends, kind::SOCKET_OPTIONS};
 use crate::{
     error::{ConfigError, nearest},
     modules::{COMMON_OPTIONS, Module, Options, Registry},

@@ -3,7 +3,7 @@
 //! [`super::socket`] reads these options of each socket; the gateway's driver goes by them.
 
 use super::{
-    socket::Kind,
+    kind::Kind,
     wires::{Accepts, Protocol},
 };
 use crate::{error::ConfigError, modules::Options};

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::{socket::Kind, spec::SocketSpec};
+use super::{kind::Kind, spec::SocketSpec};
 use crate::{error::ConfigError, modules::Options};
 
 /// What is spoken above the transport.

@@ -4,10 +4,10 @@
 
 use std::{collections::HashSet, fmt::Write as _};
 
-use super::entrance::Entrance;
-use super::message::{
-    Der, Expiry, Failure, FailureCode, Listed, ListedInvitation, MOST_AT_ONCE, PassphraseFacts, Request,
-    Response,
+use super::{
+    entrance::Entrance,
+    listed::{Der, Listed, ListedInvitation, PassphraseFacts},
+    message::{Expiry, Failure, FailureCode, MOST_AT_ONCE, Request, Response},
 };
 use crate::{
     Secret, Username,

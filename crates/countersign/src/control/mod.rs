@@ -17,6 +17,7 @@
 mod administer;
 mod client;
 mod entrance;
+mod listed;
 mod message;
 mod penalties;
 mod running;
@@ -26,10 +27,8 @@ mod wire;
 pub use administer::administer;
 pub use client::{ControlError, Owner};
 pub use entrance::Entrance;
-pub use message::{
-    Der, Expiry, Failure, FailureCode, Listed, ListedInvitation, MOST_AT_ONCE, PassphraseFacts, Request,
-    Response,
-};
+pub use listed::{Der, Listed, ListedInvitation, PassphraseFacts};
+pub use message::{Expiry, Failure, FailureCode, MOST_AT_ONCE, Request, Response};
 pub use penalties::ListedPenalty;
 pub use running::{OpenSession, Reloaded, Running, SocketStatus, Status, Which};
 pub use server::ControlSocket;

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
-    message::{Der, Listed, ListedInvitation, Response},
+    listed::{Der, Listed, ListedInvitation},
+    message::Response,
     penalties::ListedPenalty,
     running::OpenSession,
 };

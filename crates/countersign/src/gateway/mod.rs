@@ -7,6 +7,7 @@
 mod admin;
 pub mod audit;
 mod certificates;
+mod connection;
 mod crowd;
 mod desk;
 pub mod drive;

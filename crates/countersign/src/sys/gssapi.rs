@@ -1,17 +1,20 @@
 //! GSSAPI (RFC 2743, 2744) of MIT Kerberos: proving oneself by a ticket, and taking such a proof.
 //!
 //! Called by the modules `kerberos-ticket` and `gss` and by the client's handlers of those. It speaks the
-//! mechanism of Kerberos only. Every call may wait: for the KDC, for names of hosts, for files. Half of this
-//! file declares the interface, which belongs beside what calls it.
+//! mechanism of Kerberos only. Every call may wait: for the KDC, for names of hosts, for files.
+//! What the library declares is in `interface.rs`.
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::{CString, c_char, c_int, c_void},
+    ffi::{CString, c_int, c_void},
     fmt,
     ptr::{self, null_mut},
     sync::OnceLock,
 };
 
+mod interface;
+
+use self::interface::*;
 use super::library::{Function, Library};
 use crate::error::ConfigError;
 
@@ -397,151 +400,6 @@ fn c_string(text: &str) -> Result<CString, GssError> {
     let odd = |_| GssError { major: DEFECTIVE_TOKEN, words: "a NUL byte in a name".to_owned() };
     CString::new(text).map_err(odd)
 }
-
-/// `gss_buffer_desc`.
-#[repr(C)]
-struct Buffer {
-    length: usize,
-    value: *mut c_void,
-}
-
-impl Buffer {
-    const EMPTY: Self = Self { length: 0, value: null_mut() };
-
-    /// Bytes that the library only reads.
-    fn lent(bytes: &[u8]) -> Self {
-        Self { length: bytes.len(), value: bytes.as_ptr().cast_mut().cast() }
-    }
-}
-
-/// `gss_channel_bindings_struct`, without addresses.
-#[repr(C)]
-struct ChannelBindings {
-    initiator_addrtype: u32,
-    initiator_address: Buffer,
-    acceptor_addrtype: u32,
-    acceptor_address: Buffer,
-    application_data: Buffer,
-}
-
-impl ChannelBindings {
-    fn of(data: &[u8]) -> Self {
-        Self {
-            initiator_addrtype: 0,
-            initiator_address: Buffer::EMPTY,
-            acceptor_addrtype: 0,
-            acceptor_address: Buffer::EMPTY,
-            application_data: Buffer::lent(data),
-        }
-    }
-}
-
-/// `gss_OID_desc`, of constants only.
-#[repr(C)]
-#[derive(Debug)]
-struct Oid {
-    length: u32,
-    elements: *const u8,
-}
-
-// SAFETY: it points to constants that nobody writes.
-unsafe impl Sync for Oid {}
-
-/// `gss_OID_set_desc`.
-#[repr(C)]
-struct OidSet {
-    count: usize,
-    elements: *const Oid,
-}
-
-/// `gss_key_value_element_desc`.
-#[repr(C)]
-struct KeyValue {
-    key: *const c_char,
-    value: *const c_char,
-}
-
-/// `gss_key_value_set_desc`.
-#[repr(C)]
-struct KeyValueSet {
-    count: u32,
-    elements: *const KeyValue,
-}
-
-type Minor = *mut u32;
-type Handle = *mut c_void;
-type ImportName = unsafe extern "C" fn(Minor, *mut Buffer, *const Oid, *mut Handle) -> u32;
-type ReleaseName = unsafe extern "C" fn(Minor, *mut Handle) -> u32;
-type DisplayName = unsafe extern "C" fn(Minor, Handle, *mut Buffer, *mut *const Oid) -> u32;
-type AcquireCredFrom = unsafe extern "C" fn(
-    Minor,
-    Handle,
-    u32,
-    *const OidSet,
-    c_int,
-    *const KeyValueSet,
-    *mut Handle,
-    *mut *mut OidSet,
-    *mut u32,
-) -> u32;
-type ReleaseCred = unsafe extern "C" fn(Minor, *mut Handle) -> u32;
-type InitSecContext = unsafe extern "C" fn(
-    Minor,
-    Handle,
-    *mut Handle,
-    Handle,
-    *const Oid,
-    u32,
-    u32,
-    *mut ChannelBindings,
-    *mut Buffer,
-    *mut *const Oid,
-    *mut Buffer,
-    *mut u32,
-    *mut u32,
-) -> u32;
-type AcceptSecContext = unsafe extern "C" fn(
-    Minor,
-    *mut Handle,
-    Handle,
-    *mut Buffer,
-    *mut ChannelBindings,
-    *mut Handle,
-    *mut *const Oid,
-    *mut Buffer,
-    *mut u32,
-    *mut u32,
-    *mut Handle,
-) -> u32;
-type DeleteSecContext = unsafe extern "C" fn(Minor, *mut Handle, *mut Buffer) -> u32;
-type ReleaseBuffer = unsafe extern "C" fn(Minor, *mut Buffer) -> u32;
-type DisplayStatus = unsafe extern "C" fn(Minor, u32, c_int, *const Oid, *mut u32, *mut Buffer) -> u32;
-
-/// Kerberos, 1.2.840.113554.1.2.2 (RFC 4121 1).
-static KERBEROS: Oid =
-    Oid { length: 9, elements: [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x12, 0x01, 0x02, 0x02].as_ptr() };
-
-/// A principal as Kerberos writes it, 1.2.840.113554.1.2.2.1 (RFC 1964 2.1.1).
-static KERBEROS_PRINCIPAL: Oid =
-    Oid { length: 10, elements: [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x12, 0x01, 0x02, 0x02, 0x01].as_ptr() };
-
-/// `service@host`, 1.2.840.113554.1.2.1.4 (RFC 2744 appendix A).
-static HOSTBASED_SERVICE: Oid =
-    Oid { length: 10, elements: [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x12, 0x01, 0x02, 0x01, 0x04].as_ptr() };
-
-/// Calling and routine errors; what is left tells of something else.
-const ERRORS: u32 = 0xffff_0000;
-const CONTINUE_NEEDED: u32 = 1;
-const BAD_BINDINGS: u32 = 4 << 16;
-const DEFECTIVE_TOKEN: u32 = 9 << 16;
-const ACCEPT: c_int = 2;
-const INDEFINITE: u32 = u32::MAX;
-const MUTUAL: u32 = 2;
-const REPLAY: u32 = 4;
-const SEQUENCE: u32 = 8;
-const ANONYMOUS: u32 = 64;
-/// MIT 1.19 and later. Before, a token without a binding was refused where one was given.
-const CHANNEL_BOUND: u32 = 2048;
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,12 @@
 //! libkrb5: passwords judged by a KDC that proves itself, and the rules of `krb5.conf`.
 //!
 //! Called by the Kerberos modules. A call reads `krb5.conf` anew, as any program that is started then would,
-//! and [`Krb5::check_password`] waits for the KDC, for as long as that configuration lets it. Half of this file
-//! declares the interface, which belongs beside what calls it.
+//! and [`Krb5::check_password`] waits for the KDC, for as long as that configuration lets it.
+//! What the library declares is in `interface.rs`.
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int, c_void},
+    ffi::{CStr, CString, c_int, c_void},
     fmt,
     ptr::{null, null_mut},
     sync::OnceLock,
@@ -14,6 +14,9 @@ use std::{
 
 use zeroize::Zeroizing;
 
+mod interface;
+
+use self::interface::*;
 use super::library::{Function, Library};
 use crate::{Secret, error::ConfigError};
 
@@ -403,130 +406,6 @@ fn c_string(text: &str) -> Result<CString, Krb5Error> {
 fn undecided(words: impl Into<String>) -> Krb5Error {
     Krb5Error { kind: Krb5ErrorKind::Undecided, words: words.into() }
 }
-
-/// `krb5_data`.
-#[repr(C)]
-struct Data {
-    magic: i32,
-    length: u32,
-    data: *mut c_char,
-}
-
-impl Data {
-    const EMPTY: Self = Self { magic: 0, length: 0, data: null_mut() };
-}
-
-/// `krb5_keyblock`.
-#[repr(C)]
-struct Keyblock {
-    magic: i32,
-    enctype: i32,
-    length: u32,
-    contents: *mut u8,
-}
-
-impl Keyblock {
-    const EMPTY: Self = Self { magic: 0, enctype: 0, length: 0, contents: null_mut() };
-}
-
-/// `krb5_creds`.
-#[repr(C)]
-struct CredentialContents {
-    magic: i32,
-    client: *mut c_void,
-    server: *mut c_void,
-    keyblock: Keyblock,
-    times: [i32; 4],
-    is_skey: u32,
-    ticket_flags: i32,
-    addresses: *mut *mut c_void,
-    ticket: Data,
-    second_ticket: Data,
-    authdata: *mut *mut c_void,
-}
-
-impl CredentialContents {
-    const EMPTY: Self = Self {
-        magic: 0,
-        client: null_mut(),
-        server: null_mut(),
-        keyblock: Keyblock::EMPTY,
-        times: [0; 4],
-        is_skey: 0,
-        ticket_flags: 0,
-        addresses: null_mut(),
-        ticket: Data::EMPTY,
-        second_ticket: Data::EMPTY,
-        authdata: null_mut(),
-    };
-}
-
-/// `krb5_keytab_entry`.
-#[repr(C)]
-struct KeytabEntry {
-    magic: i32,
-    principal: *mut c_void,
-    timestamp: i32,
-    version: u32,
-    key: Keyblock,
-}
-
-impl KeytabEntry {
-    const EMPTY: Self =
-        Self { magic: 0, principal: null_mut(), timestamp: 0, version: 0, key: Keyblock::EMPTY };
-}
-
-/// `krb5_verify_init_creds_opt`.
-#[repr(C)]
-struct VerifyOptions {
-    /// 1 says that the other field counts.
-    flags: i32,
-    ap_req_nofail: c_int,
-}
-
-type Handle = *mut c_void;
-type InitContext = unsafe extern "C" fn(*mut Handle) -> i32;
-type FreeContext = unsafe extern "C" fn(Handle);
-type GetErrorMessage = unsafe extern "C" fn(Handle, i32) -> *const c_char;
-type FreeErrorMessage = unsafe extern "C" fn(Handle, *const c_char);
-type GetDefaultRealm = unsafe extern "C" fn(Handle, *mut *mut c_char) -> i32;
-type FreeString = unsafe extern "C" fn(Handle, *mut c_char);
-type ParseName = unsafe extern "C" fn(Handle, *const c_char, *mut Handle) -> i32;
-type UnparseName = unsafe extern "C" fn(Handle, Handle, *mut *mut c_char) -> i32;
-type FreePrincipal = unsafe extern "C" fn(Handle, Handle);
-type AnameToLocalname = unsafe extern "C" fn(Handle, Handle, c_int, *mut c_char) -> i32;
-type KtDefault = unsafe extern "C" fn(Handle, *mut Handle) -> i32;
-type KtResolve = unsafe extern "C" fn(Handle, *const c_char, *mut Handle) -> i32;
-type KtClose = unsafe extern "C" fn(Handle, Handle) -> i32;
-type KtHaveContent = unsafe extern "C" fn(Handle, Handle) -> i32;
-type KtGetEntry = unsafe extern "C" fn(Handle, Handle, Handle, u32, i32, *mut KeytabEntry) -> i32;
-type FreeKeytabEntryContents = unsafe extern "C" fn(Handle, *mut KeytabEntry) -> i32;
-type OptAlloc = unsafe extern "C" fn(Handle, *mut Handle) -> i32;
-type OptFree = unsafe extern "C" fn(Handle, Handle);
-type OptSetCanonicalize = unsafe extern "C" fn(Handle, c_int);
-type GetInitCredsPassword = unsafe extern "C" fn(
-    Handle,
-    *mut CredentialContents,
-    Handle,
-    *const c_char,
-    *const c_void,
-    *mut c_void,
-    i32,
-    *const c_char,
-    Handle,
-) -> i32;
-type FreeCredContents = unsafe extern "C" fn(Handle, *mut CredentialContents);
-type VerifyInitCreds = unsafe extern "C" fn(
-    Handle,
-    *mut CredentialContents,
-    Handle,
-    Handle,
-    *mut Handle,
-    *mut VerifyOptions,
-) -> i32;
-
-/// `KRB5_LNAME_NOTRANS`.
-const NO_TRANSLATION: i32 = -1_765_328_208;
 
 #[cfg(test)]
 mod tests {

@@ -2,11 +2,12 @@
 //!
 //! Called by the process that the module `pam` starts for a login, and by nothing else: what PAM loads
 //! runs in whoever calls it. Numbers and layouts are those of Linux-PAM's `security/_pam_types.h`; other
-//! PAMs have others. A third of this file declares the interface, which belongs beside what calls it.
+//! PAMs have others. What they are is in `interface.rs`, what PAM asks is
+//! answered in `converse.rs`.
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int, c_uint, c_void},
+    ffi::{CStr, CString, c_int, c_void},
     fmt,
     marker::PhantomData,
     mem::ManuallyDrop,
@@ -17,6 +18,10 @@ use std::{
 use libloading::os::unix::{RTLD_GLOBAL, RTLD_NOW};
 use serde::{Deserialize, Serialize};
 
+mod converse;
+mod interface;
+
+use self::{converse::converse, interface::*};
 use super::library::{Function, Library};
 use crate::{Secret, error::ConfigError};
 
@@ -306,160 +311,6 @@ fn text(text: &str) -> Result<CString, Code> {
 }
 
 type Answer<'a> = Box<dyn FnMut(Question) -> Option<Secret> + 'a>;
-
-/// `pam_handle_t`, of which only the library knows what it is.
-#[repr(C)]
-struct Handle {
-    _private: [u8; 0],
-}
-
-/// `struct pam_conv`.
-#[repr(C)]
-struct Conversation {
-    converse: unsafe extern "C" fn(c_int, *mut *const Message, *mut *mut Response, *mut c_void) -> c_int,
-    data: *mut c_void,
-}
-
-/// `struct pam_message`.
-#[repr(C)]
-struct Message {
-    style: c_int,
-    text: *const c_char,
-}
-
-/// `struct pam_response`.
-#[repr(C)]
-struct Response {
-    text: *mut c_char,
-    unused: c_int,
-}
-
-type Start =
-    unsafe extern "C" fn(*const c_char, *const c_char, *const Conversation, *mut *mut Handle) -> c_int;
-type StartConfdir = unsafe extern "C" fn(
-    *const c_char,
-    *const c_char,
-    *const Conversation,
-    *const c_char,
-    *mut *mut Handle,
-) -> c_int;
-type SetItem = unsafe extern "C" fn(*mut Handle, c_int, *const c_void) -> c_int;
-type GetItem = unsafe extern "C" fn(*const Handle, c_int, *mut *const c_void) -> c_int;
-/// `pam_end`, and the functions that take flags.
-type WithNumber = unsafe extern "C" fn(*mut Handle, c_int) -> c_int;
-/// What PAM calls in place of its own pause.
-type Pause = unsafe extern "C" fn(c_int, c_uint, *mut c_void);
-
-unsafe extern "C" fn no_pause(_: c_int, _: c_uint, _: *mut c_void) {}
-
-/// PAM's modules ask here. Statements to the user go nowhere: they tell a stranger about the account.
-///
-/// Modules are not careful: some give no place for responses because they only state something, some
-/// give messages without a text.
-unsafe extern "C" fn converse(
-    count: c_int,
-    messages: *mut *const Message,
-    responses: *mut *mut Response,
-    data: *mut c_void,
-) -> c_int {
-    let Ok(count) = usize::try_from(count) else { return PAM_CONV_ERR };
-    if count == 0 || count > MOST_MESSAGES || messages.is_null() || data.is_null() {
-        return PAM_CONV_ERR;
-    }
-    // SAFETY: it is the data of `Pam::start`, alive until the transaction has ended, and nobody else's
-    // while PAM runs: the transaction is borrowed for that.
-    let answer = unsafe { &mut *data.cast::<Answer<'_>>() };
-    let mut answers = Vec::with_capacity(count);
-    for position in 0..count {
-        // SAFETY: Linux-PAM's modules give an array of `count` pointers, each null or to a message whose
-        // text is null or ends with NUL.
-        let (style, text) = unsafe {
-            let message = *messages.add(position);
-            if message.is_null() {
-                return PAM_CONV_ERR;
-            }
-            let text = (*message).text;
-            let text = if text.is_null() { c"" } else { CStr::from_ptr(text) };
-            ((*message).style, text.to_string_lossy())
-        };
-        let question = |echo| Question { text: text.clone().into_owned(), echo };
-        let given = match style {
-            PAM_PROMPT_ECHO_OFF => answer(question(false)),
-            PAM_PROMPT_ECHO_ON => answer(question(true)),
-            PAM_ERROR_MSG | PAM_TEXT_INFO => {
-                answers.push(None);
-                continue;
-            }
-            _ => return PAM_CONV_ERR,
-        };
-        // An answer with a NUL byte would be another one to PAM, which reads up to there.
-        match given.filter(|given| !given.expose().contains(&0)) {
-            Some(given) => answers.push(Some(given)),
-            None => return PAM_CONV_ERR,
-        }
-    }
-    if responses.is_null() {
-        return if answers.iter().all(Option::is_none) { 0 } else { PAM_CONV_ERR };
-    }
-    // SAFETY: it is not null, so it is where the module wants to read one pointer.
-    unsafe { hand_over(&answers, responses) }
-}
-
-/// Puts the answers where PAM frees them: each a block of `malloc`, in an array of `calloc`.
-///
-/// # Safety
-/// `responses` may be written.
-unsafe fn hand_over(answers: &[Option<Secret>], responses: *mut *mut Response) -> c_int {
-    // SAFETY: the array has room for all, and its zeros are null pointers. Each block has room for its
-    // answer and the NUL. What was allocated is freed if the rest cannot be.
-    unsafe {
-        let array: *mut Response = libc::calloc(answers.len(), size_of::<Response>()).cast();
-        if array.is_null() {
-            return PAM_BUF_ERR;
-        }
-        for (position, answer) in answers.iter().enumerate() {
-            let Some(answer) = answer else { continue };
-            let bytes = answer.expose();
-            let block: *mut u8 = libc::malloc(bytes.len() + 1).cast();
-            if block.is_null() {
-                for written in 0..position {
-                    libc::free((*array.add(written)).text.cast());
-                }
-                libc::free(array.cast());
-                return PAM_BUF_ERR;
-            }
-            ptr::copy_nonoverlapping(bytes.as_ptr(), block, bytes.len());
-            *block.add(bytes.len()) = 0;
-            (*array.add(position)).text = block.cast();
-        }
-        *responses = array;
-    }
-    0
-}
-
-const SONAME: &str = "libpam.so.0";
-
-const PAM_USER: c_int = 2;
-const PAM_TTY: c_int = 3;
-const PAM_RHOST: c_int = 4;
-const PAM_RUSER: c_int = 8;
-const PAM_FAIL_DELAY: c_int = 10;
-
-const PAM_SILENT: c_int = 0x8000;
-const PAM_DISALLOW_NULL_AUTHTOK: c_int = 1;
-const PAM_ESTABLISH_CRED: c_int = 2;
-const PAM_DELETE_CRED: c_int = 4;
-
-const PAM_PROMPT_ECHO_OFF: c_int = 1;
-const PAM_PROMPT_ECHO_ON: c_int = 2;
-const PAM_ERROR_MSG: c_int = 3;
-const PAM_TEXT_INFO: c_int = 4;
-
-const PAM_BUF_ERR: c_int = 5;
-const PAM_CONV_ERR: c_int = 19;
-
-/// `PAM_MAX_NUM_MSG`.
-const MOST_MESSAGES: usize = 32;
 
 /// The names of PAM's answers, by number.
 const CODES: [&str; 32] = [
