@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     net::{Ipv4Addr, TcpStream},
     process::Command,
     time::{Duration, Instant},
@@ -33,12 +34,33 @@ fn s_002_s_003_a_flood_from_2500_addresses_costs_little_and_keeps_nobody_out() {
     let inside = flood.iter().filter(|stream| is_open(stream)).count();
     println!("{inside} of {} connections are inside and take {grown} KiB", flood.len());
     assert!((2000..=4096).contains(&inside), "{inside}");
-    assert!(grown <= 32 * inside as u64, "{grown} KiB for {inside} connections");
+    assert!(grown <= EACH * inside as u64, "{grown} KiB for {inside} connections");
     drop(flood);
     let descriptors = || {
         fs::read_dir(format!("/proc/{}/fd", gate.gateway.daemon().id())).expect("a running process").count()
     };
     assert!(gate.gateway.daemon().eventually(|| descriptors() < 100));
+}
+
+/// S-02, S-10: a message that has begun costs what came of it, and its head, which promises 64 KiB, nothing.
+#[test]
+fn s_002_s_010_a_stranger_that_has_begun_a_message_costs_little() {
+    let gate = Gate::open(&["--handshake-timeout=60s"]);
+    gate.info("127.0.0.1").expect_success();
+    let before = gate.resident();
+    let begun = [&PROMISE[..], &[0; 4096 - PROMISE.len()]].concat();
+    let strangers: Vec<_> = (0..2000)
+        .map(|source| {
+            let mut stream = dial_from(stranger(source), gate.gateway.tcp());
+            stream.write_all(&begun).expect("the gateway reads");
+            stream
+        })
+        .collect();
+    assert!(gate.gateway.daemon().eventually(|| unread(gate.gateway.port()) == 0));
+    let grown = gate.resident().saturating_sub(before);
+    assert!(strangers.iter().all(is_open));
+    println!("{} connections take {grown} KiB", strangers.len());
+    assert!(grown <= EACH * strangers.len() as u64, "{grown} KiB for {} connections", strangers.len());
 }
 
 /// S-04: one source has 20 places, and a newcomer from there takes one of them, nobody else's.
@@ -116,11 +138,29 @@ fn is_open(stream: &TcpStream) -> bool {
     waits
 }
 
+/// How many bytes wait to be read by whoever listens at `port`, as the kernel tells.
+fn unread(port: u16) -> u64 {
+    let table = fs::read_to_string("/proc/net/tcp").expect("the sockets of this machine");
+    let local = format!(":{port:04X}");
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mine = rows.filter(|row| row.get(1).is_some_and(|address| address.ends_with(&local)));
+    mine.map(|row| {
+        row[4].split_once(':').and_then(|(_, queue)| u64::from_str_radix(queue, 16).ok()).expect("a size")
+    })
+    .sum()
+}
+
 /// Lets this process, and the gateway that it starts then, open [`MANY`] descriptors.
 fn allow_descriptors() {
     let (process, limit) = (std::process::id().to_string(), format!("--nofile={MANY}:"));
     run(Command::new("prlimit").args(["--pid", &process, &limit])).expect_success();
 }
+
+/// KiB that a stranger may cost until it has said something whole.
+const EACH: u64 = 16;
+
+/// The head of a packet with 64 KiB of payload.
+const PROMISE: [u8; 8] = [b'P', 0x10, 0, 0, 0, 1, 0, 0];
 
 /// For both ends of ten thousand connections in one machine, and within what a service may usually have.
 const MANY: u64 = 16_384;

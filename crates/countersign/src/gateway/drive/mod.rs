@@ -4,27 +4,19 @@
 //! gateway has one for each socket; a daemon that wants no gateway has its own.
 
 use std::{
-    fmt,
-    future::poll_fn,
-    io,
-    mem::MaybeUninit,
-    pin::Pin,
+    fmt, io,
     sync::Arc,
-    task::{Poll, ready},
     time::{Duration, Instant},
 };
 
-use tokio::{
-    io::{AsyncRead as _, ReadBuf},
-    task::spawn_blocking,
-    time::timeout_at,
-};
+use tokio::{task::spawn_blocking, time::timeout_at};
 
 mod encryption;
 mod lane;
 mod packets;
 mod page;
 mod patience;
+mod reading;
 mod silent;
 #[cfg(feature = "ssh")]
 mod ssh;
@@ -39,6 +31,7 @@ pub(super) use packets::random;
 
 use lane::Lane;
 use patience::{Patience, now};
+use reading::first_bytes;
 
 use crate::{
     Chain, Grant, Peer, Refusal,
@@ -49,7 +42,7 @@ use crate::{
     proto::{
         error::Reason,
         server::{Check, Conversation, Settings},
-        wire::detect::{Detected, detect},
+        wire::detect::Detected,
     },
     source::Source,
     transport::{Encryption, Stream, tls::ServerTls},
@@ -325,6 +318,8 @@ impl Acceptor {
         met
     }
 
+    /// What is not needed before the client has said something is boxed: a stranger that says nothing has no part
+    /// of it (S-02).
     async fn meet_on(&self, visit: Option<&Arc<Visit>>, stream: Stream, peer: Peer) -> Result<Met, Turned> {
         let start = now();
         #[cfg(feature = "ssh")]
@@ -340,16 +335,16 @@ impl Acceptor {
         if stream.enrols() {
             return Ok(Met::Enrolling(stream, peer));
         }
-        let upgraded = upgrade::upgrade(self, stream, &mut peer, &mut patience).await;
+        let upgraded = Box::pin(upgrade::upgrade(self, stream, &mut peer, &mut patience)).await;
         let peer = Arc::new(peer);
         let mut stream = upgraded.map_err(|refusal| turned(refusal, &peer))?;
         if self.protocol == Protocol::Stream {
-            return silent::drive(self, stream, peer, start).await.map(Met::Admitted);
+            return Box::pin(silent::drive(self, stream, peer, start)).await.map(Met::Admitted);
         }
         match first_bytes(&mut stream, &mut patience).await {
             Ok(Detected::Packets) => {
                 let arrival = Arrival { peer, start, visit: visit.cloned() };
-                packets::drive(self, stream, arrival, patience).await.map(Met::Admitted)
+                Box::pin(packets::drive(self, stream, arrival, patience)).await.map(Met::Admitted)
             }
             // S-38: without an answer.
             Ok(Detected::Tls) => Err(turned(Refusal::new(Reason::Malformed, unspoken(Detected::Tls)), &peer)),
@@ -380,7 +375,7 @@ impl Acceptor {
             starttls::postgres(&mut stream, patience).await?;
         }
         match first_bytes(&mut stream, patience).await? {
-            Detected::Tls => match patience.wait(tls.handshake(stream, peer)).await {
+            Detected::Tls => match patience.wait(Box::pin(tls.handshake(stream, peer))).await {
                 Some(Ok((stream, mut peer))) => {
                     // A renewal is signed for the connection that it is asked for on.
                     if self.chain.binds_channel() || self.protocol == Protocol::Rpc {
@@ -429,43 +424,6 @@ impl Acceptor {
     }
 }
 
-/// Reads until the protocol is clear, and gives the bytes back.
-async fn first_bytes(stream: &mut Stream, patience: &mut Patience) -> Result<Detected, Refusal> {
-    let mut seen = Vec::new();
-    let found = loop {
-        let (ended, late) = match patience.wait(read_some(stream, &mut seen)).await {
-            Some(Ok(0)) => (true, false),
-            Some(Ok(_)) => (false, false),
-            Some(Err(error)) => return Err(broken(&error)),
-            None => (true, true),
-        };
-        if seen.is_empty() {
-            return Err(match late {
-                true => Refusal::new(Reason::Timeout, "nothing was said in time"),
-                false => Refusal::new(Reason::PeerLeft, "the client left without a word"),
-            });
-        }
-        match detect(&seen, ended) {
-            Detected::NeedMore => {}
-            found => break found,
-        }
-    };
-    stream.unread(seen);
-    Ok(found)
-}
-
-/// Reads once and appends what came. The room for it is the thread's stack: whoever waits holds none.
-async fn read_some(stream: &mut Stream, buffer: &mut Vec<u8>) -> io::Result<usize> {
-    poll_fn(|cx| {
-        let mut space = [const { MaybeUninit::uninit() }; READ];
-        let mut read = ReadBuf::uninit(&mut space);
-        ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
-        buffer.extend_from_slice(read.filled());
-        Poll::Ready(Ok(read.filled().len()))
-    })
-    .await
-}
-
 fn broken(error: &io::Error) -> Refusal {
     Refusal::new(Reason::PeerLeft, format!("the connection broke: {error}"))
 }
@@ -479,9 +437,6 @@ fn unspoken(found: Detected) -> &'static str {
         _ => "the client speaks no protocol that is known here",
     }
 }
-
-/// Bytes that are read at once: a whole hello of most clients, so that it takes one system call.
-const READ: usize = 8 * 1024;
 
 /// The longest time that telling a peer why, and waiting for it to leave, may take.
 const FAREWELL: Duration = Duration::from_millis(500);

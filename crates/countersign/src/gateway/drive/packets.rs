@@ -8,9 +8,12 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{Acceptor, Admitted, Arrival, FAREWELL, Patience, Speech, Turned, Visit, encryption, now};
+use super::{
+    Acceptor, Admitted, Arrival, FAREWELL, Patience, Speech, Turned, Visit, encryption, now,
+    reading::{Room, read_some},
+};
 use crate::{
-    Chain, Claim, Peer, Refusal,
+    Chain, Claim, Grant, Peer, Refusal,
     proto::{
         challenge::{self, Offer},
         error::Reason,
@@ -134,8 +137,12 @@ pub(super) async fn drive(
         None => conversation,
     };
     let decoder = Decoder::new(Limits::default());
-    let login = Login { acceptor, stream, peer, conversation, patience, decoder, hello: None, visit };
-    login.drive().await
+    let (room, hello) = (Room::new(), None);
+    let mut login = Login { acceptor, stream, peer, conversation, patience, room, decoder, hello, visit };
+    match login.converse().await {
+        Ok((grant, speech)) => Ok(Admitted { grant, stream: login.stream, speech }),
+        Err(refusal) => Err(login.turn_away(refusal).await),
+    }
 }
 
 struct Login<'a> {
@@ -144,51 +151,55 @@ struct Login<'a> {
     peer: Arc<Peer>,
     conversation: Conversation,
     patience: Patience,
+    room: Room,
     decoder: Decoder,
     hello: Option<Hello>,
     visit: Option<Arc<Visit>>,
 }
 
 impl Login<'_> {
-    async fn drive(mut self) -> Result<Admitted, Turned> {
+    /// Until it is decided. What each step needs is boxed: a stranger whose first packet is not whole has none of it
+    /// (S-02).
+    async fn converse(&mut self) -> Result<(Grant, Speech), Refusal> {
         // What told the protocol is the beginning of the first packet.
         let mut buffer = self.stream.take_pending();
-        let refusal = loop {
+        loop {
             match self.conversation.poll() {
-                Some(Action::Check(check)) => self.acceptor.run(&mut self.conversation, check).await,
-                Some(Action::Challenge(challenge)) => {
-                    if let Err(refusal) = self.send_challenge(challenge).await {
-                        break refusal;
-                    }
+                Some(Action::Check(check)) => {
+                    Box::pin(self.acceptor.run(&mut self.conversation, check)).await;
                 }
+                Some(Action::Challenge(challenge)) => Box::pin(self.send_challenge(challenge)).await?,
                 Some(Action::Accept(grant)) => {
                     debug!(target: AUTH, peer = %self.peer, "every link passed");
                     self.stream.unread(buffer);
-                    let Some(mut hello) = self.hello else {
-                        break Refusal::new(Reason::Malformed, "accepted without a hello");
-                    };
+                    let said = self.hello.take();
+                    let mut hello =
+                        said.ok_or_else(|| Refusal::new(Reason::Malformed, "accepted without a hello"))?;
                     let took_initial = self.conversation.took_initial_response();
                     // Of a client whose first hello was not enough it is the last hello, without words.
                     let said = std::mem::take(&mut hello.first_words);
                     let first_words = if took_initial { said } else { Vec::new() };
-                    let speech = Speech::Xpra(Box::new(XpraClient { hello, took_initial, first_words }));
-                    return Ok(Admitted { grant, stream: self.stream, speech });
+                    let client = XpraClient { hello, took_initial, first_words };
+                    return Ok((grant, Speech::Xpra(Box::new(client))));
                 }
-                Some(Action::Refuse(refusal)) => break refusal,
+                Some(Action::Refuse(refusal)) => return Err(refusal),
                 None => {
                     if let Some(message) = self.next_message(&mut buffer).await {
                         self.conversation.handle(now(), message);
                     }
                 }
             }
-        };
+        }
+    }
+
+    async fn turn_away(&mut self, refusal: Refusal) -> Turned {
         let username = self.hello.as_ref().and_then(|hello| hello.username.clone());
         let peer = match self.stream.sealed() {
             Some(sealed) if sealed.is_agreed() => Arc::new(Peer::clone(&self.peer).under_aes()),
             _ => Arc::clone(&self.peer),
         };
         self.refuse(&refusal).await;
-        Err(Turned { refusal, peer, username })
+        Turned { refusal, peer, username }
     }
 
     /// Waits for a message or the conversation's next deadline.
@@ -203,12 +214,16 @@ impl Login<'_> {
             match self.decoder.decode(buffer) {
                 Ok(Some((packet, length))) => {
                     buffer.drain(..length);
-                    return self.message(packet, !buffer.is_empty()).await;
+                    self.room.leave();
+                    return Box::pin(self.message(packet, !buffer.is_empty())).await;
                 }
                 Ok(None) => {}
                 Err(error) => return Some(self.unreadable(malformed(&error))),
             }
-            match self.patience.wait(super::read_some(&mut self.stream, buffer)).await {
+            if let Err(refusal) = self.room.hold(buffer) {
+                return Some(ClientMessage::Unacceptable(refusal));
+            }
+            match self.patience.wait(read_some(&mut self.stream, buffer)).await {
                 Some(Ok(0)) => return Some(ClientMessage::Closed),
                 Some(Ok(_)) => {}
                 Some(Err(error)) if error.kind() == ErrorKind::InvalidData => {

@@ -6,7 +6,12 @@ use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Acceptor, Patience, broken, first_bytes, packets::part, page, read_some};
+use super::{
+    Acceptor, Patience, broken,
+    packets::part,
+    page,
+    reading::{Room, first_bytes, read_some},
+};
 use crate::{
     Chain, Peer, Refusal, Secret,
     config::WebSocketOptions,
@@ -64,8 +69,9 @@ pub(super) async fn upgrade(
 
 /// Reads a head. What follows it stays unread.
 async fn read(stream: &mut Stream, patience: &mut Patience) -> Result<Result<Request, HeadError>, Refusal> {
-    let mut head = Vec::new();
+    let (mut head, mut room) = (Vec::new(), Room::new());
     loop {
+        room.hold(&head)?;
         let before = head.len();
         match patience.wait(read_some(stream, &mut head)).await {
             Some(Ok(0)) => return Err(Refusal::new(Reason::PeerLeft, "the client left within its request")),
