@@ -111,6 +111,18 @@ fn s_024_what_counts_is_the_moment_and_the_name() {
     }
 }
 
+/// S-24: what a name has failed at one door is not taken off where somebody may claim it without an answer.
+#[test]
+fn s_024_a_login_that_answers_for_nobody_takes_nothing_off() {
+    let gate = Gate::open(&["--refusal-delay=0", "--bind-tcp=127.0.0.1:0,auth=none"]);
+    let open = format!("tcp://alice@127.0.0.1:{}/", gate.gateway.ports()[1]);
+    let comes_in = || run(&mut countersign(&gate.place, &["info", &open])).succeeded();
+    let judged = (0..20).filter(|_| comes_in() && gate.guess(HERE, "alice") == Answered::AfterAChallenge);
+    // Fifteen seconds' worth, and one for what time takes off meanwhile.
+    let judged = judged.count();
+    assert!((3..=6).contains(&judged), "{judged}");
+}
+
 /// S-27: neither a crash nor a restart gives anybody new guesses, or takes anything from the others.
 #[test]
 fn s_027_who_has_to_wait_waits_on_after_a_crash_and_a_restart() {

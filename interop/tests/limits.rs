@@ -126,6 +126,21 @@ fn s_060_s_097_a_socket_file_goes_with_its_gateway_and_a_dead_one_is_replaced() 
     drop(session);
 }
 
+/// S-97: nothing waits for a check whose client is gone.
+#[test]
+fn s_097_a_gateway_ends_although_a_check_still_runs() {
+    let place = Place::new();
+    let script = format!("#!/bin/sh\ntouch {}\nexec sleep 1000\n", place.text("started"));
+    let stuck = place.file_with_mode("stuck", script, 0o700);
+    let bind = format!("--bind-tcp=127.0.0.1:0,auth=exec(command={stuck},timeout=900)");
+    let gateway = Gateway::start(&[bind.as_str(), "--drain-timeout=1s"]);
+    let mut client = dial(gateway.tcp());
+    wire::send(&mut client, &hello(honest("alice")));
+    assert!(gateway.daemon().eventually(|| place.path("started").exists()), "{}", gateway.log());
+    gateway.daemon().signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(gateway.daemon().wait().code(), Some(1), "its login was cut: {}", gateway.log());
+}
+
 /// A gateway that asks for one password on a TCP port.
 struct Gate {
     gateway: Gateway,

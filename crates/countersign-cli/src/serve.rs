@@ -125,7 +125,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
         .enable_all()
         .max_blocking_threads(Gateway::blocking_threads(&config))
         .build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         // Before the first socket: who is told to end while it starts still removes what it made, and no signal
         // that a listening gateway understands ends one that is about to listen.
         let (stop, now) = end_signals()?;
@@ -145,7 +145,10 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
                 Err(Report::new(Exit::Failure, format!("{cut} sessions were cut: they did not end in time")))
             }
         }
-    })
+    });
+    // S-97: a check that still runs has nobody to tell, and nothing waits for it.
+    runtime.shutdown_background();
+    ended
 }
 
 pub(crate) fn check(args: &CheckArgs) -> Result<(), Report> {

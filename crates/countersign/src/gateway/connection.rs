@@ -65,7 +65,7 @@ impl Inside {
         // grant and the client's hello.
         let Some(entered) = Box::pin(self.enter(stream, peer, place, &session)).await else { return };
         let since = Instant::now();
-        let ended = self.pass_on(entered).await;
+        let ended = Box::pin(self.pass_on(entered)).await;
         self.auditor.session_ended(&session, &ended, since.elapsed());
     }
 
@@ -103,7 +103,14 @@ impl Inside {
                 let (grant, over) = (&admitted.grant, transport(admitted.grant.peer(), &admitted.stream));
                 let entry =
                     self.sessions.enter(session, &self.name, grant, over, Arc::<Control>::clone(&control));
-                let (client, daemon) = self.prepare(admitted, session).await?;
+                let (client, daemon) = tokio::select! {
+                    biased;
+                    () = control.killed() => {
+                        info!(socket = self.name, session, "a session was ended before it had begun");
+                        return None;
+                    }
+                    prepared = Box::pin(self.prepare(admitted, session)) => prepared?,
+                };
                 Some(Entered { client, daemon, certificate, stays, control, entry })
             }
             Err(turned) => {

@@ -85,6 +85,11 @@ impl Control {
         self.killed.notify_one();
     }
 
+    /// Ends when it is to end, and whoever waits for that ends it.
+    pub(in crate::gateway) async fn killed(&self) {
+        self.killed.notified().await;
+    }
+
     /// Bytes that the backend was given so far.
     pub fn to_backend(&self) -> u64 {
         self.to_backend.load(Ordering::Relaxed)

@@ -35,7 +35,7 @@ use self::{
     record::Record,
 };
 use crate::{
-    Peer, Refusal, Secret, Username,
+    Grant, Peer, Refusal, Secret, Username,
     config::{Exempt, Limits},
     proto::error::Reason,
     source::Source,
@@ -52,7 +52,7 @@ pub struct Penalties {
     /// What wrong secrets are hashed with, by this process alone.
     hasher: RandomState,
     refused: AtomicU64,
-    keeper: Option<Arc<Keeper>>,
+    keeper: Option<Mutex<Keeper>>,
     /// Something is to be written down.
     changed: Notify,
 }
@@ -95,7 +95,7 @@ impl Penalties {
             self.key = key;
         }
         keeper.prepare();
-        self.keeper = Some(Arc::new(keeper));
+        self.keeper = Some(Mutex::new(keeper));
         self
     }
 
@@ -124,11 +124,17 @@ impl Penalties {
     }
 
     /// Writes everything down now, and says whether that worked.
-    pub(super) async fn write_down(&self) -> bool {
-        let Some(keeper) = self.keeper.clone() else { return true };
+    pub(super) async fn write_down(self: &Arc<Self>) -> bool {
+        let penalties = Arc::clone(self);
+        spawn_blocking(move || penalties.write()).await.unwrap_or(false)
+    }
+
+    fn write(&self) -> bool {
+        let Some(keeper) = &self.keeper else { return true };
+        // Held over both: of two writers the later one writes the later counts.
+        let keeper = keeper.lock();
         let kept = self.ledger.lock().kept(Instant::now());
-        let record = Record { key: self.key, at: seconds_now(), kept };
-        spawn_blocking(move || keeper.write(&record)).await.unwrap_or(false)
+        keeper.write(&Record { key: self.key, at: seconds_now(), kept })
     }
 
     /// Everybody who has one now, the longest first.
@@ -179,6 +185,13 @@ impl Penalties {
         let done = change(&mut self.ledger.lock(), Instant::now());
         self.changed.notify_one();
         done
+    }
+
+    /// Whether a login was that of the name it claimed. Where a door lets somebody in without asking, or as somebody
+    /// else, claiming a name shall not undo what was guessed at it elsewhere (S-24).
+    fn is_claimed(&self, grant: &Grant) -> bool {
+        let proved = grant.identity().map(|identity| self.account(Some(&identity.name)));
+        proved.is_none_or(|proved| proved == self.account(grant.claim().username.as_ref()))
     }
 
     /// A login of `who` succeeded.

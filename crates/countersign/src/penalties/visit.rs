@@ -133,11 +133,12 @@ impl Watch for Follow {
     fn ended(self: Box<Self>, end: Result<&Grant, &Refusal>) {
         match end {
             Err(refusal) => self.visit.refused(&self.peer, refusal),
-            Ok(_) => {
+            Ok(grant) => {
                 let mut stage = self.visit.stage.lock();
                 stage.settled = true;
-                if let Some(who) = &stage.who {
-                    self.visit.penalties.succeed(who);
+                let proved = stage.judged && self.visit.penalties.is_claimed(grant);
+                if let Some(who) = stage.who.filter(|_| proved) {
+                    self.visit.penalties.succeed(&who);
                 }
             }
         }

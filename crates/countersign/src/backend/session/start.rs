@@ -9,7 +9,13 @@
 //! take it away from the next. The entry of a daemon stays until its process is gone, so no two of them are ever
 //! there for one user and session. It is one file because the states are one machine.
 
-use std::{collections::HashMap, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use nix::{
     sys::signal::{Signal, killpg},
@@ -122,7 +128,7 @@ impl Starter {
             idle: idle.transpose()?,
             patience: options.duration("start-timeout", PATIENCE)?,
             runtime: Pattern::parse(options, "runtime-dir", runtime)?,
-            daemons: Arc::default(),
+            daemons: daemons_of(command.to_string()),
         }))
     }
 
@@ -250,6 +256,16 @@ impl Daemon {
     fn lease(&self) -> Lease {
         Lease { _held: self.leases.subscribe(), state: self.state.clone() }
     }
+}
+
+/// The daemons of a command. A reload, and another socket with the same command, find those that run.
+fn daemons_of(command: String) -> Arc<Mutex<Daemons>> {
+    static ALL: Mutex<BTreeMap<String, Weak<Mutex<Daemons>>>> = Mutex::new(BTreeMap::new());
+    let mut all = ALL.lock();
+    all.retain(|_, daemons| daemons.strong_count() > 0);
+    let daemons = all.get(&command).and_then(Weak::upgrade).unwrap_or_default();
+    all.insert(command, Arc::downgrade(&daemons));
+    daemons
 }
 
 /// What login(1) sets.
@@ -419,3 +435,16 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// As login(1) sets it for users.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn daemons_are_found_by_their_command_as_long_as_one_of_them_runs() {
+        let first = daemons_of("/bin/own --of-this-test".to_owned());
+        let again = daemons_of("/bin/own --of-this-test".to_owned());
+        assert!(Arc::ptr_eq(&first, &again), "a reload finds what runs");
+        assert!(!Arc::ptr_eq(&first, &daemons_of("/bin/other --of-this-test".to_owned())));
+    }
+}
