@@ -1,4 +1,4 @@
-//! `countersign status`, `sessions` and `reload` in front of a gateway that runs: what its owner sees and ends.
+//! `countersign status`, `sessions`, `reload` and `drain` in front of a gateway that runs: what its owner sees and ends.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -119,6 +119,67 @@ fn s_097_a_gateway_that_ends_shows_who_is_still_there() {
     session.is_over();
     assert_eq!(gateway.daemon().wait().code(), Some(0), "nothing was cut");
     asked(&gateway, &["status"]).expect_code(69).expect_text("no gateway answers there");
+}
+
+/// S-97: the owner's word does what TERM does, with a time of its own, and is answered when nobody gets in any more.
+#[test]
+fn s_097_a_gateway_that_is_drained_waits_for_its_sessions_as_long_as_it_is_told() {
+    let place = Place::new();
+    let (door, admin) = (place.path("door"), place.path("admin"));
+    let arguments = [
+        format!("--bind={},auth=none,protocol=stream", door.display()),
+        format!("--admin={}", admin.display()),
+        // As long as TERM would wait: not to be seen here.
+        "--drain-timeout=1h".to_owned(),
+    ];
+    let gateway = Gateway::start(&arguments);
+    let mut session = Session::begin(&door);
+    assert_eq!(ready(&admin), "200");
+    let status = json(&ask(&gateway, &["drain", "--timeout", "1h", "--json"]));
+    assert_eq!((&status["draining"], &status["sessions"]), (&true.into(), &1.into()));
+    assert!(gateway.daemon().eventually(|| UnixStream::connect(&door).is_err()));
+    assert_eq!(ready(&admin), "503");
+    ask(&gateway, &["status"]).expect_text("ending");
+    asked(&gateway, &["drain"]).expect_code(69).expect_text("it is ending");
+    session.echoes();
+    drop(session);
+    assert_eq!(gateway.daemon().wait().code(), Some(0), "every session ended by itself");
+
+    let gateway = Gateway::start(&arguments);
+    let mut session = Session::begin(&door);
+    ask(&gateway, &["drain", "--timeout", "200ms"]).expect_text("waits for 1 session");
+    session.is_over();
+    assert_eq!(gateway.daemon().wait().code(), Some(1), "it was cut");
+    assert!(gateway.log().contains("1 sessions were cut"), "{}", gateway.log());
+
+    let gateway = Gateway::start(&arguments);
+    ask(&gateway, &["drain"]).expect_text("accepts nobody any more, and ends");
+    assert_eq!(gateway.daemon().wait().code(), Some(0), "nobody was inside");
+    asked(&gateway, &["drain"]).expect_code(69).expect_text("no gateway answers there");
+}
+
+/// S-97: TERM after it leaves the sessions what TERM leaves them.
+#[test]
+fn s_097_a_signal_shortens_what_the_owner_allowed() {
+    let place = Place::new();
+    let door = place.path("door");
+    let bind = format!("--bind={},auth=none,protocol=stream", door.display());
+    let gateway = Gateway::start(&[bind, "--drain-timeout=100ms".to_owned()]);
+    let mut session = Session::begin(&door);
+    ask(&gateway, &["drain", "--timeout", "1h"]);
+    session.echoes();
+    gateway.daemon().signal(Signal::SIGTERM);
+    session.is_over();
+    assert_eq!(gateway.daemon().wait().code(), Some(1), "it was cut");
+}
+
+/// What `/readyz` answers at the operator's listener.
+fn ready(admin: &Path) -> String {
+    let mut stream = dial_unix(admin);
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("an open listener");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer.split(' ').nth(1).expect("a code").to_owned()
 }
 
 /// Two gateways that keep no state and name no control socket do not stand in each other's way.

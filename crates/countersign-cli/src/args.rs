@@ -45,6 +45,7 @@ enum Command {
     Status(running::StatusArgs),
     Sessions(running::SessionsArgs),
     Reload(running::ReloadArgs),
+    Drain(running::DrainArgs),
     Try(tryout::TryArgs),
     #[command(name = "_relay", hide = true)]
     Relay(relay::RelayArgs),
@@ -73,6 +74,7 @@ impl Args {
             Command::Status(args) => running::status(&args),
             Command::Sessions(args) => running::sessions(&args).map(|()| ExitCode::SUCCESS),
             Command::Reload(args) => running::reload(&args).map(|()| ExitCode::SUCCESS),
+            Command::Drain(args) => running::drain(&args).map(|()| ExitCode::SUCCESS),
             Command::Try(args) => tryout::run(&args),
             Command::Relay(args) => relay::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),

@@ -1,9 +1,12 @@
-//! `countersign status`, `sessions` and `reload`: what a gateway that runs is asked by its owner.
+//! `countersign status`, `sessions`, `reload` and `drain`: what a gateway that runs is asked by its owner.
 
-use std::{fmt::Write as _, process::ExitCode};
+use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
-use countersign::control::{OpenSession, Request, Response, Status, Which};
+use countersign::{
+    control::{OpenSession, Request, Response, Status, Which},
+    options::parse_duration,
+};
 
 use crate::{
     report::{Exit, Report, print, print_json},
@@ -98,6 +101,34 @@ pub(crate) struct ReloadArgs {
     owner: OwnerArgs,
 }
 
+/// Have the running gateway accept nobody any more, and end when its sessions have.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  countersign drain
+  countersign drain --timeout 1h
+  countersign drain --timeout 0s --json
+
+The same as the signal TERM, with a time of your own: the sockets are closed, so
+that another gateway can have them, /readyz says 503, and sessions go on until
+they end, or are cut when the time is over. The gateway then exits with 0 if
+every session ended by itself, with 1 if some were cut. The command does not wait
+for that: `countersign status` and `sessions` show who is still there.
+
+For root and the user that the gateway runs as.
+
+Exit codes: 0 it accepts nobody any more, 69 no gateway answers, or it is ending
+already, 77 not its owner.")]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    owner: OwnerArgs,
+    /// How long the sessions have: 90s, 1h; `drain-timeout` of its configuration without.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    timeout: Option<Duration>,
+    /// Print how it is now as JSON, as `status` does.
+    #[arg(long)]
+    json: bool,
+}
+
 pub(crate) fn status(args: &StatusArgs) -> Result<ExitCode, Report> {
     let status = match args.owner.reach()?.ask(Request::Status)? {
         Response::Status(status) => *status,
@@ -145,6 +176,19 @@ pub(crate) fn sessions(args: &SessionsArgs) -> Result<(), Report> {
 pub(crate) fn reload(args: &ReloadArgs) -> Result<(), Report> {
     match args.owner.reach()?.ask(Request::Reload)? {
         Response::Done => print("the configuration was read again and holds\n"),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(crate) fn drain(args: &DrainArgs) -> Result<(), Report> {
+    let whole = |time: Duration| time.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
+    match args.owner.reach()?.ask(Request::Drain { timeout: args.timeout.map(whole) })? {
+        Response::Status(status) if args.json => print_json(&*status),
+        Response::Status(status) => print(&match status.sessions {
+            0 => "the gateway accepts nobody any more, and ends\n".to_owned(),
+            1 => "the gateway accepts nobody any more, and waits for 1 session\n".to_owned(),
+            many => format!("the gateway accepts nobody any more, and waits for {many} sessions\n"),
+        }),
         other => Err(unexpected(&other)),
     }
 }
@@ -250,6 +294,10 @@ fn amount(bytes: u64) -> String {
         amount /= 1000;
     }
     String::new()
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "write a length of time as 30s, 10m or 1h".to_owned())
 }
 
 fn now() -> i64 {

@@ -9,7 +9,7 @@ use countersign::{
         Config, Form, KEYS, Layers, Log, Paths, Warning,
         explain::{Visitor, explain, play},
     },
-    gateway::{Gateway, Reloader, Reread, Role, Standing, StartError},
+    gateway::{Gateway, Orders, Reread, Role, Standing, StartError},
     modules::Registry,
     sys::{accounts::own_uid, environment::scrub_env, memory, title::replace_argument},
     trail::Trail,
@@ -138,7 +138,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
             tracing::info!(socket = name, "listening on {address}");
         }
         tokio::spawn(reopen_when_asked(reopen, gateway.trail().cloned()));
-        tokio::spawn(reload_when_asked(hangup, gateway.reloader()));
+        tokio::spawn(reload_when_asked(hangup, gateway.orders()));
         match gateway.run(stop, now).await.cut {
             0 => Ok(ExitCode::SUCCESS),
             cut => {
@@ -246,9 +246,9 @@ async fn reopen_when_asked(mut asked: Signal, trail: Option<Trail>) {
 }
 
 /// What becomes of it is in the log.
-async fn reload_when_asked(mut asked: Signal, reloader: Reloader) {
+async fn reload_when_asked(mut asked: Signal, orders: Orders) {
     while asked.recv().await.is_some() {
-        let _ = reloader.reload().await;
+        let _ = orders.reload().await;
     }
 }
 

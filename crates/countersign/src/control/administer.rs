@@ -115,7 +115,11 @@ impl Administration<'_> {
                 }
                 failure
             }),
-            Request::Status | Request::Sessions | Request::Kill(_) | Request::Reload => {
+            Request::Status
+            | Request::Sessions
+            | Request::Kill(_)
+            | Request::Reload
+            | Request::Drain { .. } => {
                 let what = "the gateway: none answers, and only one that runs can tell";
                 let fix = "start it, or name its control socket: --control PATH, --config FILE";
                 Err(Failure::new(FailureCode::NotRunning, what, fix))

@@ -139,6 +139,11 @@ pub enum Request {
     Kill(Which),
     /// Read the configuration again.
     Reload,
+    /// End, as at the signal TERM. The answer is the gateway's [`Status`], in which it does.
+    Drain {
+        /// Seconds that sessions have to end by themselves; as long as at the signal without.
+        timeout: Option<u64>,
+    },
 }
 
 impl Request {
@@ -169,6 +174,7 @@ impl Request {
             Self::Sessions => "sessions",
             Self::Kill(_) => "kill",
             Self::Reload => "reload",
+            Self::Drain { .. } => "drain",
         }
     }
 
@@ -187,7 +193,7 @@ impl Request {
 
     /// Whether only a gateway that runs can answer it.
     pub fn is_for_a_gateway(&self) -> bool {
-        matches!(self, Self::Status | Self::Sessions | Self::Kill(_) | Self::Reload)
+        matches!(self, Self::Status | Self::Sessions | Self::Kill(_) | Self::Reload | Self::Drain { .. })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The gateway implements [`Running`]; the control socket asks it. None of this is there without a gateway.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,13 @@ pub trait Running: fmt::Debug + Send + Sync {
     /// # Errors
     /// It is refused, and the old one holds.
     fn reload(&self) -> Result<(), Failure>;
+
+    /// Has it end: returns when nobody is accepted any more. Sessions have until `patience`, as long as at a signal
+    /// without, to end by themselves.
+    ///
+    /// # Errors
+    /// It is ending already.
+    fn drain(&self, patience: Option<Duration>) -> Result<(), Failure>;
 }
 
 /// Which sessions are meant.

@@ -71,12 +71,21 @@ impl ControlSocket {
         self.listener.local_address()
     }
 
-    /// Answers until it is dropped.
-    pub async fn serve(self) {
-        let places = Arc::new(Semaphore::new(AT_ONCE));
+    /// Answers until `stop`, and whoever has asked by then still gets the answer, for [`LAST_ANSWERS`] at most.
+    pub async fn serve(self, stop: impl Future<Output = ()>) {
+        let places = Arc::new(Semaphore::new(AT_ONCE as usize));
+        tokio::select! {
+            () = self.answer_all(&places) => {}
+            () = stop => {}
+        }
+        drop(self);
+        let _ = timeout(LAST_ANSWERS, places.acquire_many(AT_ONCE)).await;
+    }
+
+    async fn answer_all(&self, places: &Arc<Semaphore>) {
         loop {
             // Never closed, so never an error.
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     let owner = Arc::clone(&self.owner);
@@ -162,6 +171,9 @@ impl Served {
             Request::Sessions => Response::Sessions(gateway.sessions()),
             Request::Kill(which) => Response::Killed(gateway.end(&which)),
             Request::Reload => gateway.reload().map_or_else(Response::Failed, |()| Response::Done),
+            Request::Drain { timeout } => gateway
+                .drain(timeout.map(Duration::from_secs))
+                .map_or_else(Response::Failed, |()| Response::Status(Box::new(gateway.status()))),
             request => penalties::answer(gateway.penalties().as_deref(), &request)
                 .unwrap_or_else(|| self.administered(request, by)),
         }
@@ -205,9 +217,11 @@ fn name_of(uid: u32) -> String {
 }
 
 /// Requests that are answered at the same time.
-const AT_ONCE: usize = 8;
+const AT_ONCE: u32 = 8;
 /// How long the other end may take to say or hear a line.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a gateway that has ended goes on answering.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// After a failure to accept.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -259,6 +273,10 @@ mod tests {
         fn reload(&self) -> Result<(), Failure> {
             Err(Failure::new(FailureCode::Configuration, "the file: no", "mend it"))
         }
+
+        fn drain(&self, _: Option<Duration>) -> Result<(), Failure> {
+            Ok(())
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -268,7 +286,7 @@ mod tests {
         let (state, path) = (folder.path().to_owned(), folder.path().join("run/control.sock"));
         let socket = ControlSocket::open(path.clone(), Arc::new(Idle(Trust::at(&state)))).await.unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let served = tokio::spawn(socket.serve());
+        let served = tokio::spawn(socket.serve(std::future::pending()));
         let asked = spawn_blocking({
             let path = path.clone();
             move || {

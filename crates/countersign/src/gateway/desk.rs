@@ -5,12 +5,11 @@
 use std::{sync::Arc, time::Instant};
 
 use parking_lot::RwLock;
-use tokio::{sync::watch, time::Duration};
+use tokio::{runtime::Handle, sync::watch, time::Duration};
 
 use super::{
-    Crowd, Penalties,
+    Crowd, Orders, Penalties,
     plan::Known,
-    reload::Reloader,
     sessions::Sessions,
     tally::{Counts, Tally},
 };
@@ -29,7 +28,7 @@ pub(super) struct Desk {
     pub(super) sessions: Arc<Sessions>,
     crowd: Arc<Crowd>,
     trail: Option<Trail>,
-    reloader: Reloader,
+    orders: Orders,
 }
 
 /// What changes when the configuration is read again.
@@ -90,9 +89,9 @@ impl Desk {
         sessions: Arc<Sessions>,
         crowd: Arc<Crowd>,
         trail: Option<Trail>,
-        reloader: Reloader,
+        orders: Orders,
     ) -> Self {
-        Self { started: Instant::now(), view: RwLock::new(view), sessions, crowd, trail, reloader }
+        Self { started: Instant::now(), view: RwLock::new(view), sessions, crowd, trail, orders }
     }
 
     /// Something of it is different now.
@@ -222,18 +221,23 @@ impl Running for Desk {
     }
 
     fn reload(&self) -> Result<(), Failure> {
-        match self.reloader.reload_blocking() {
+        match Handle::current().block_on(self.orders.reload()) {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => {
                 let fix = error.fix().into_owned();
                 Err(Failure::new(FailureCode::Configuration, error.to_string(), fix))
             }
-            None => {
-                let what = "the gateway: it is ending";
-                Err(Failure::new(FailureCode::NotRunning, what, "wait for the next one"))
-            }
+            None => Err(ending()),
         }
     }
+
+    fn drain(&self, patience: Option<Duration>) -> Result<(), Failure> {
+        Handle::current().block_on(self.orders.drain(patience)).ok_or_else(ending)
+    }
+}
+
+fn ending() -> Failure {
+    Failure::new(FailureCode::NotRunning, "the gateway: it is ending", "wait for the next one")
 }
 
 /// When that was, in seconds since 1970.
@@ -265,8 +269,8 @@ mod tests {
             draining: false,
             certificate_ends: None,
         };
-        let reloader = Reloader::new(mpsc::channel(1).0);
-        Desk::new(view, Arc::default(), Arc::new(Crowd::new(1)), None, reloader)
+        let orders = Orders::new(mpsc::channel(1).0);
+        Desk::new(view, Arc::default(), Arc::new(Crowd::new(1)), None, orders)
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ pub mod handover;
 mod inherit;
 mod listen;
 mod metrics;
+mod orders;
 mod plan;
 mod reload;
 mod rpc;
@@ -30,7 +31,8 @@ mod trusting;
 
 pub use crowd::{Crowd, Place, Quota};
 pub use listen::Door;
-pub use reload::{Reloader, Reread};
+pub use orders::Orders;
+pub use reload::Reread;
 pub use serve::{Gateway, Outcome, StartError};
 #[cfg(unix)]
 pub use standing::{Helper, Role, Standing};

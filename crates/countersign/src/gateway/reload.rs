@@ -7,10 +7,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::spawn_blocking,
-};
+use tokio::{sync::oneshot, task::spawn_blocking};
 
 use super::{
     Door, Penalties, StartError,
@@ -41,46 +38,6 @@ pub trait Reread: fmt::Debug + Send + Sync {
 
     /// Follows a configuration that is in force now.
     fn holds(&self, config: &Config);
-}
-
-/// Tells a gateway to read its configuration again.
-#[derive(Clone, Debug)]
-pub struct Reloader(mpsc::Sender<Order>);
-
-impl Reloader {
-    pub(super) fn new(orders: mpsc::Sender<Order>) -> Self {
-        Self(orders)
-    }
-
-    /// Has the configuration read again, and waits until the new one holds or is refused. `None` if the gateway
-    /// has ended, or is about to.
-    pub async fn reload(&self) -> Option<Result<(), StartError>> {
-        let (done, answer) = oneshot::channel();
-        self.0.send(Order { done }).await.ok()?;
-        answer.await.ok()
-    }
-}
-
-impl Reloader {
-    /// The same, for a thread that may wait.
-    pub(super) fn reload_blocking(&self) -> Option<Result<(), StartError>> {
-        let (done, answer) = oneshot::channel();
-        self.0.blocking_send(Order { done }).ok()?;
-        answer.blocking_recv().ok()
-    }
-}
-
-/// An order to read the configuration again.
-#[derive(Debug)]
-pub(super) struct Order {
-    done: oneshot::Sender<Result<(), StartError>>,
-}
-
-impl Order {
-    pub(super) fn answer(self, reloaded: Result<(), StartError>) {
-        // Whoever asked may have left.
-        let _ = self.done.send(reloaded);
-    }
 }
 
 /// What stays as it is while a gateway runs.

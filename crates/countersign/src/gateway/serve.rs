@@ -1,20 +1,21 @@
 //! The whole gateway: every socket of a configuration, from opening to the last session's end.
 
-use std::{borrow::Cow, convert::Infallible, fmt, future::Future, io, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, future::Future, io, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
-    Crowd, Door, Penalties, admin,
+    Crowd, Door, Orders, Penalties, admin,
     certificates::Certificates,
     desk::{Desk, Shown, View},
     inherit::Inherited,
+    orders::Order,
     plan::{self, Known, Plan},
-    reload::{Fixed, Order, Reloader, Reread},
+    reload::{Fixed, Reread},
     trusting::{flush, keep},
 };
 use crate::{
@@ -99,8 +100,8 @@ impl Gateway {
             certificate_ends: plan.certificates.end(),
         };
         let orders = mpsc::channel(ORDERS);
-        let reloader = Reloader::new(orders.0.clone());
-        let desk = Arc::new(Desk::new(view, sessions, Arc::clone(&crowd), trail.clone(), reloader));
+        let to_us = Orders::new(orders.0.clone());
+        let desk = Arc::new(Desk::new(view, sessions, Arc::clone(&crowd), trail.clone(), to_us));
         let control = control(config, keeps_state, &desk, trail.as_ref()).await?;
         let admin = match &config.admin {
             Some(address) => {
@@ -142,9 +143,9 @@ impl Gateway {
         self
     }
 
-    /// By which it is told to read its configuration again.
-    pub fn reloader(&self) -> Reloader {
-        Reloader::new(self.orders.0.clone())
+    /// By which it is told what to do while it runs.
+    pub fn orders(&self) -> Orders {
+        Orders::new(self.orders.0.clone())
     }
 
     /// How many threads a runtime has to let checks block, so that no socket waits for another's
@@ -169,17 +170,62 @@ impl Gateway {
         self.trail.as_ref()
     }
 
-    /// Serves until `stop`; then accepts nothing new and waits for the sessions, until `drain_timeout`
-    /// or `now` is over (S-97).
+    /// Serves until `stop`, or until it is told to end; then accepts nothing new and waits for the sessions, until
+    /// `drain_timeout`, the time that it was told, or `now` is over (S-97). `stop` after it was told to end leaves the
+    /// sessions no more than `drain_timeout`.
     pub async fn run(mut self, stop: impl Future<Output = ()>, now: impl Future<Output = ()>) -> Outcome {
         let mut life =
             Life { phase: watch::channel(Phase::Serve).0, doors: JoinSet::new(), others: JoinSet::new() };
         for (door, known) in std::mem::take(&mut self.doors).into_iter().zip(&mut self.known) {
             life.admit(door, known, &self.crowd);
         }
-        if let Some(control) = self.control.take() {
-            life.others.spawn(control.serve());
+        let over = reach(life.phase.subscribe(), Phase::Over);
+        let control = self.control.take().map(|control| tokio::spawn(control.serve(over)));
+        self.start_others(&mut life);
+        self.show();
+        self.announce(notify::ready);
+        let mut stop = pin!(stop);
+        let told = tokio::select! {
+            () = &mut stop => None,
+            told = self.tend(&mut life) => Some(told),
+        };
+        // Nobody gives orders any more: whoever waits for an answer hears that.
+        self.orders.1.close();
+        while self.orders.1.try_recv().is_ok() {}
+        self.desk.amend(|view| view.draining = true);
+        self.announce(notify::stopping);
+        let usual = self.limits.drain_timeout;
+        let cut = match told {
+            None => life.drain(usual, now).await,
+            Some((patience, begun)) => {
+                let _ = begun.send(());
+                let stopped = async {
+                    stop.await;
+                    sleep(usual).await;
+                };
+                let now = async {
+                    tokio::select! { () = now => {} () = stopped => {} }
+                };
+                life.drain(patience.unwrap_or(usual), now).await
+            }
+        };
+        // Until here the owner could see who is still there, and take certificates back.
+        let _ = life.phase.send_replace(Phase::Over);
+        if let Some(control) = control {
+            let _ = control.await;
         }
+        life.others.shutdown().await;
+        if let Some(penalties) = &self.penalties {
+            penalties.write_down().await;
+        }
+        if let Some(trust) = &self.trust {
+            flush(trust).await;
+        }
+        Outcome { cut }
+    }
+
+    /// What goes on beside the doors until the end.
+    fn start_others(&mut self, life: &mut Life) {
         if let Some(penalties) = self.penalties.clone() {
             life.others.spawn(async { match penalties.keep().await {} });
         }
@@ -193,31 +239,11 @@ impl Gateway {
         if let Some(trust) = self.trust.clone() {
             life.others.spawn(keep(trust));
         }
-        self.show();
-        self.announce(notify::ready);
-        tokio::select! {
-            () = stop => {}
-            never = self.tend(&mut life) => match never {},
-        }
-        // Nobody reads the configuration again: whoever asked for it hears that.
-        self.orders.1.close();
-        while self.orders.1.try_recv().is_ok() {}
-        self.desk.amend(|view| view.draining = true);
-        self.announce(notify::stopping);
-        let cut = life.drain(self.limits.drain_timeout, now).await;
-        // Until here the owner could see who is still there, and take certificates back.
-        life.others.shutdown().await;
-        if let Some(penalties) = &self.penalties {
-            penalties.write_down().await;
-        }
-        if let Some(trust) = &self.trust {
-            flush(trust).await;
-        }
-        Outcome { cut }
     }
 
-    /// What there is to do while others serve.
-    async fn tend(&mut self, life: &mut Life) -> Infallible {
+    /// What there is to do while others serve, until it is told to end: with which patience, and whom to tell that
+    /// it does.
+    async fn tend(&mut self, life: &mut Life) -> (Option<Duration>, oneshot::Sender<()>) {
         loop {
             let order = tokio::select! {
                 never = self.certificates.keep() => match never {},
@@ -225,6 +251,10 @@ impl Gateway {
                 Some(order) = self.orders.1.recv() => order,
             };
             while life.doors.try_join_next().is_some() {}
+            let done = match order {
+                Order::Reload(done) => done,
+                Order::Drain(patience, begun) => return (patience, begun),
+            };
             if self.announces {
                 notify::reloading();
             }
@@ -232,7 +262,7 @@ impl Gateway {
             let refused = reloaded.as_ref().err();
             self.desk.note_reload(refused.map(|error| (error.to_string(), error.fix().into_owned())));
             self.announce(notify::ready);
-            order.answer(reloaded);
+            let _ = done.send(reloaded);
         }
     }
 
@@ -378,6 +408,7 @@ enum Phase {
     Serve,
     Drain,
     Cut,
+    Over,
 }
 
 /// Ends when the gateway is in `phase` or a later one, or gone.
