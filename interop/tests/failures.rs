@@ -249,6 +249,20 @@ fn s_088_both_ends_show_the_exchange_without_a_secret() {
         assert!(gateway.daemon().eventually(there), "{line}: {}", gateway.log());
     }
     assert!(gateway.log().contains("the login fails: link 1 (file): wrong_secret"), "{}", gateway.log());
+    // S-93: what was said and what was decided are found by one id.
+    let log = gateway.log();
+    let decided = log.lines().find(|line| line.contains("auth failure from")).expect("a decision");
+    let (_, session) = decided.rsplit_once(" session ").expect("an id");
+    let session: String = session.chars().take_while(char::is_ascii_hexdigit).collect();
+    assert_eq!(session.len(), 16, "{decided}");
+    for line in ["the client says hello", "the client is told"] {
+        let joined = |logged: &&str| logged.contains(line) && logged.contains(&session);
+        assert_eq!(
+            log.lines().filter(joined).count(),
+            2 - usize::from(line.ends_with("told")),
+            "{line}: {log}"
+        );
+    }
     assert!(!gateway.log().contains(RIGHT) && !gateway.log().contains("canary"), "{}", gateway.log());
     // Without it nothing of the kind is printed.
     let quiet = run(&mut countersign(&place, &["info", &address])).expect_code(79);

@@ -330,7 +330,13 @@ fn sign(key: &CertifiedKey, statement: &[u8]) -> Option<Vec<u8>> {
 fn status_in(headers: &HeaderMap) -> Option<Status> {
     let code = headers.get(Status::CODE_HEADER)?;
     let message = headers.get(Status::MESSAGE_HEADER).map(HeaderValue::as_bytes).unwrap_or_default();
-    Some(Status::read(code.as_bytes(), message))
+    let mut status = Status::read(code.as_bytes(), message);
+    // For whoever asks the server's owner what the matter was.
+    let session = headers.get(Status::SESSION_HEADER).and_then(|session| session.to_str().ok());
+    if let Some(session) = session.filter(|_| !status.message.is_empty()) {
+        status.message = format!("{} [session {session}]", status.message);
+    }
+    Some(status)
 }
 
 /// What a proxy in between means (doc/http-grpc-status-mapping.md of gRPC).

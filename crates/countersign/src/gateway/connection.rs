@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use super::{
     Place,
     audit::{Auditor, Decision},
-    drive::{Acceptor, Admitted, Met, Speech, Turned, XpraClient, adopt},
+    drive::{Acceptor, Admitted, Met, Speech, Turned, XpraClient, adopt, session_id},
     handover::{self, Control, Ended},
     rpc::{self, Hall},
     sessions::{Entry, Sessions},
@@ -25,7 +25,6 @@ use crate::{
     backend::{self, Backend, BackendError, Opened, SessionFacts},
     config::Protocol,
     proto::{error::Reason, peer::Origin, stay::Stays},
-    source::hex,
     transport::{Listener, SESSION_GREETING, Stream},
 };
 
@@ -74,7 +73,7 @@ impl Inside {
     async fn enter(&self, stream: Stream, peer: Peer, place: Place, session: &str) -> Option<Entered> {
         let start = Instant::now();
         let met = {
-            let mut login = pin!(self.acceptor.meet(stream, peer.clone()));
+            let mut login = pin!(self.acceptor.meet(stream, peer.clone(), session));
             tokio::select! {
                 biased;
                 met = &mut login => met,
@@ -339,13 +338,6 @@ fn transport(peer: &Peer, stream: &Stream) -> &'static str {
         (None, None) if matches!(peer.origin, Origin::Vsock { .. }) => "vsock",
         (None, None) => "unix",
     }
-}
-
-/// 64 random bits: joins the records of one connection, and tells nobody anything else.
-fn session_id() -> String {
-    let mut bytes = [0; 8];
-    super::drive::random(&mut bytes);
-    hex(&bytes)
 }
 
 /// What a daemon that dials in asks for in place of a session, as Xpra's servers do from 6.6 on.

@@ -17,6 +17,8 @@ impl Status {
     pub const CODE_HEADER: &str = "grpc-status";
     /// The header that carries the text, percent-encoded.
     pub const MESSAGE_HEADER: &str = "grpc-message";
+    /// The header beside them by which the gateway's records of a refusal are found: 16 hexadecimal digits.
+    pub const SESSION_HEADER: &str = "countersign-session";
 
     /// An end with this code and text.
     #[must_use]

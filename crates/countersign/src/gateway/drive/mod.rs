@@ -44,7 +44,7 @@ use crate::{
         server::{Check, Conversation, Settings},
         wire::detect::Detected,
     },
-    source::Source,
+    source::{Source, hex},
     transport::{Encryption, Stream, tls::ServerTls},
 };
 
@@ -123,6 +123,8 @@ pub enum Speech {
 /// A client whose conversation begins.
 struct Arrival {
     peer: Arc<Peer>,
+    /// By what its records are found: in the audit trail, in the log, and here under `-d auth`.
+    session: Arc<str>,
     /// When it was accepted.
     start: Instant,
     /// Where what becomes of it is counted.
@@ -297,7 +299,7 @@ impl Acceptor {
     /// # Errors
     /// [`Turned`]: the refusal, with its private cause for the log.
     pub async fn accept(&self, stream: Stream, peer: Peer) -> Result<Admitted, Turned> {
-        match self.meet(stream, peer).await? {
+        match self.meet(stream, peer, &session_id()).await? {
             Met::Admitted(admitted) => Ok(admitted),
             Met::Enrolling(_, peer) => {
                 let refusal = Refusal::new(Reason::Malformed, "nobody can enrol here: there is no gateway");
@@ -306,10 +308,10 @@ impl Acceptor {
         }
     }
 
-    /// The same where clients may come to enrol.
-    pub(super) async fn meet(&self, stream: Stream, peer: Peer) -> Result<Met, Turned> {
+    /// The same where clients may come to enrol. The connection's records have the id `session`.
+    pub(super) async fn meet(&self, stream: Stream, peer: Peer, session: &str) -> Result<Met, Turned> {
         let visit = self.penalties.as_ref().map(|penalties| Arc::new(Visit::new(Arc::clone(penalties))));
-        let met = self.meet_on(visit.as_ref(), stream, peer).await;
+        let met = self.meet_on(visit.as_ref(), stream, peer, session).await;
         match (&visit, &met) {
             (Some(visit), Err(turned)) => visit.refused(&turned.peer, &turned.refusal),
             (Some(visit), Ok(_)) => visit.release(),
@@ -320,11 +322,17 @@ impl Acceptor {
 
     /// What is not needed before the client has said something is boxed: a stranger that says nothing has no part
     /// of it (S-02).
-    async fn meet_on(&self, visit: Option<&Arc<Visit>>, stream: Stream, peer: Peer) -> Result<Met, Turned> {
-        let start = now();
+    async fn meet_on(
+        &self,
+        visit: Option<&Arc<Visit>>,
+        stream: Stream,
+        peer: Peer,
+        session: &str,
+    ) -> Result<Met, Turned> {
+        let (start, session) = (now(), Arc::from(session));
         #[cfg(feature = "ssh")]
         if let Some(server) = &self.ssh {
-            let arrival = Arrival { peer: Arc::new(peer), start, visit: visit.cloned() };
+            let arrival = Arrival { peer: Arc::new(peer), session, start, visit: visit.cloned() };
             return Box::pin(ssh::drive(self, server, stream, arrival)).await.map(Met::Admitted);
         }
         let turned = |refusal, peer: &Arc<Peer>| Turned { refusal, peer: Arc::clone(peer), username: None };
@@ -343,7 +351,7 @@ impl Acceptor {
         }
         match first_bytes(&mut stream, &mut patience).await {
             Ok(Detected::Packets) => {
-                let arrival = Arrival { peer, start, visit: visit.cloned() };
+                let arrival = Arrival { peer, session, start, visit: visit.cloned() };
                 Box::pin(packets::drive(self, stream, arrival, patience)).await.map(Met::Admitted)
             }
             // S-38: without an answer.
@@ -422,6 +430,13 @@ impl Acceptor {
             Ok(None) | Err(_) => conversation.handle_timeout(deadline),
         }
     }
+}
+
+/// 64 random bits: joins the records of one connection, and tells nobody anything else.
+pub(super) fn session_id() -> String {
+    let mut bytes = [0; 8];
+    random(&mut bytes);
+    hex(&bytes)
 }
 
 fn broken(error: &io::Error) -> Refusal {

@@ -124,7 +124,7 @@ pub(super) async fn drive(
     arrival: Arrival,
     patience: Patience,
 ) -> Result<Admitted, Turned> {
-    let Arrival { peer, start, visit } = arrival;
+    let Arrival { peer, session, start, visit } = arrival;
     let chain = Arc::clone(&acceptor.chain);
     // S-33: nothing of a client that does not encrypt gets as far as the conversation.
     let (stream, judged) = match &acceptor.encryption {
@@ -138,7 +138,8 @@ pub(super) async fn drive(
     };
     let decoder = Decoder::new(Limits::default());
     let (room, hello) = (Room::new(), None);
-    let mut login = Login { acceptor, stream, peer, conversation, patience, room, decoder, hello, visit };
+    let mut login =
+        Login { acceptor, stream, peer, session, conversation, patience, room, decoder, hello, visit };
     match login.converse().await {
         Ok((grant, speech)) => Ok(Admitted { grant, stream: login.stream, speech }),
         Err(refusal) => Err(login.turn_away(refusal).await),
@@ -149,6 +150,7 @@ struct Login<'a> {
     acceptor: &'a Acceptor,
     stream: Stream,
     peer: Arc<Peer>,
+    session: Arc<str>,
     conversation: Conversation,
     patience: Patience,
     room: Room,
@@ -170,7 +172,7 @@ impl Login<'_> {
                 }
                 Some(Action::Challenge(challenge)) => Box::pin(self.send_challenge(challenge)).await?,
                 Some(Action::Accept(grant)) => {
-                    debug!(target: AUTH, peer = %self.peer, "every link passed");
+                    debug!(target: AUTH, session = &*self.session, peer = %self.peer, "every link passed");
                     self.stream.unread(buffer);
                     let said = self.hello.take();
                     let mut hello =
@@ -270,7 +272,7 @@ impl Login<'_> {
             part(&mut self.stream, &packet_bytes(&answer)).await;
             return Some(ClientMessage::Closed);
         }
-        debug!(target: AUTH, peer = %self.peer, "the client says hello: {}", heard(&hello));
+        debug!(target: AUTH, session = &*self.session, peer = %self.peer, "the client says hello: {}", heard(&hello));
         let message = read_hello(&mut hello, &self.acceptor.chain);
         self.hello = Some(hello);
         match (&self.visit, &message) {
@@ -306,7 +308,7 @@ impl Login<'_> {
         };
         let (digest, salts) = (&packet.digest, packet.salt_digest.as_deref().unwrap_or_default());
         let prompt = packet.prompt.as_deref().unwrap_or_default();
-        debug!(target: AUTH, peer = %self.peer, "the client is asked for {digest:?}, the salts by {salts:?}, prompt {prompt:?}");
+        debug!(target: AUTH, session = &*self.session, peer = %self.peer, "the client is asked for {digest:?}, the salts by {salts:?}, prompt {prompt:?}");
         self.patience.extend(self.conversation.poll_timeout().unwrap_or_else(now));
         let sending = async {
             packet.caps = sealing(&mut self.stream, caps).await?;
@@ -327,7 +329,7 @@ impl Login<'_> {
     /// Tells the client, in the form it can read: the one place where a refusal becomes bytes.
     async fn refuse(&mut self, refusal: &Refusal) {
         let why = refusal.to_string();
-        debug!(target: AUTH, peer = %self.peer, "the login fails: {}; the client is told {:?}", why.escape_debug(), refusal.public());
+        debug!(target: AUTH, session = &*self.session, peer = %self.peer, "the login fails: {}; the client is told {:?}", why.escape_debug(), refusal.public());
         if refusal.reason == Reason::PeerLeft {
             return;
         }

@@ -180,8 +180,18 @@ impl Calls {
         self.progress.subscribe()
     }
 
-    /// Answers a call.
+    /// Answers a call. A refusal says by what its records are found (S-93): random digits, the same for all calls of a
+    /// connection and no secret.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+        let mut response = self.answered(request).await;
+        if let (Answer::Empty, Ok(session)) = (response.body(), HeaderValue::from_str(self.session())) {
+            let name = HeaderName::from_static(Status::SESSION_HEADER);
+            response.headers_mut().insert(name, session);
+        }
+        response
+    }
+
+    async fn answered(&self, request: Request<Incoming>) -> Response<Answer> {
         match request.uri().path() {
             // Boxed, so that the state of every call is not as large as that of the rare ones.
             path::AUTHENTICATE => Box::pin(enrol::authenticate(self, request)).await,

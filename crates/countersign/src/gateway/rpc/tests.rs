@@ -25,7 +25,7 @@ use crate::{
         peer::Certificate,
         wire::multipass::{
             AuthenticateRequest, Code, GetReply, GetRequest, PASSPHRASE_KEY, PingRequest, RenewRequest,
-            SetRequest, path,
+            SetRequest, Status, path,
         },
     },
     transport::{Wire, tls::Fingerprint},
@@ -35,6 +35,32 @@ mod enrol;
 mod stays;
 
 const ECHO: &str = "/test.T/Echo";
+
+/// S-26, S-93: whoever is refused can name the record; what else it is told is the same for every connection.
+#[tokio::test]
+async fn s_093_a_refused_call_says_by_what_its_record_is_found_and_no_other_does() {
+    let rig = Rig::new().await;
+    let mut owner = rig.connect(&key()).await;
+    let accepted = owner.unary(ECHO, b"first").await;
+    let session =
+        |ended: &rig::Ended| ended.head.get(Status::SESSION_HEADER).map(|id| id.to_str().unwrap().to_owned());
+    assert_eq!(session(&accepted), None);
+    let (mut one, mut other) = (rig.connect(&key()).await, rig.connect(&key()).await);
+    let (first, again, others) =
+        (one.unary(ECHO, b"").await, one.unary(path::GET, b"").await, other.unary(ECHO, b"").await);
+    let id = session(&first).unwrap();
+    assert!(id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+    assert_eq!(session(&again), Some(id.clone()), "one connection, one id");
+    let other_id = session(&others).unwrap();
+    assert!(other_id != id && other_id.len() == id.len());
+    let guess = AuthenticateRequest::new(Secret::new("no"));
+    assert_eq!(session(&one.call(path::AUTHENTICATE, &guess).await), Some(id));
+    let without_id = |mut ended: rig::Ended| {
+        ended.head.remove(Status::SESSION_HEADER);
+        ended.head
+    };
+    assert_eq!(without_id(first), without_id(others));
+}
 
 #[tokio::test]
 async fn s_019_strangers_are_refused_before_the_daemon_hears_of_them_and_told_the_way_in() {

@@ -57,7 +57,7 @@ pub(super) struct Dialogue<'a> {
 }
 
 impl<'a> Dialogue<'a> {
-    pub(super) fn new(acceptor: &'a Acceptor, Arrival { peer, start, visit }: Arrival) -> Self {
+    pub(super) fn new(acceptor: &'a Acceptor, Arrival { peer, start, visit, .. }: Arrival) -> Self {
         let chain = Arc::clone(&acceptor.chain);
         let server =
             Conversation::new(chain, Arc::clone(&peer), acceptor.settings, super::super::random, start);

@@ -79,7 +79,7 @@ pub(super) async fn drive(
     stream: Stream,
     arrival: Arrival,
 ) -> Result<Admitted, Turned> {
-    let Arrival { peer, start, visit } = arrival;
+    let Arrival { peer, session, start, visit } = arrival;
     let peer = Arc::new(Peer::clone(&peer).in_ssh());
     let turned = |refusal, username: &Option<String>| Turned {
         refusal,
@@ -99,7 +99,8 @@ pub(super) async fn drive(
         Some(Err(error)) => return Err(turned(ended_by(&error), &None)),
         None => return Err(turned(late(), &None)),
     };
-    let dialogue = Dialogue::new(acceptor, Arrival { peer: Arc::clone(&peer), start, visit });
+    let met = Arrival { peer: Arc::clone(&peer), session: Arc::clone(&session), start, visit };
+    let dialogue = Dialogue::new(acceptor, met);
     let mut login = Login { dialogue, patience, events, connection: Connection { running, leash } };
     let (grant, opened) = match login.run(start + acceptor.settings.login_timeout).await {
         Ok(entered) => entered,
@@ -112,7 +113,8 @@ pub(super) async fn drive(
     let Login { patience, connection, .. } = login;
     let purpose = opened.purpose;
     let stream = connection.carrying(opened);
-    speak(server, purpose, stream, (grant, peer), patience).await
+    let arrival = Arrival { peer, session, start: now(), visit: None };
+    speak(server, purpose, stream, (grant, arrival), patience).await
 }
 
 /// What follows a login in its channel, as the client said when it opened it.
@@ -120,7 +122,7 @@ async fn speak(
     server: &SshServer,
     purpose: Purpose,
     mut stream: Stream,
-    (grant, peer): (Grant, Arc<Peer>),
+    (grant, arrival): (Grant, Arrival),
     patience: Patience,
 ) -> Result<Admitted, Turned> {
     if purpose == Purpose::Bytes {
@@ -130,9 +132,8 @@ async fn speak(
         && let Err(error) = stream.write_all(RELAY_GREETING).await
     {
         let username = grant.claim().username.as_ref().map(ToString::to_string);
-        return Err(Turned { refusal: super::broken(&error), peer, username });
+        return Err(Turned { refusal: super::broken(&error), peer: arrival.peer, username });
     }
-    let arrival = Arrival { peer, start: now(), visit: None };
     let inside = packets::drive(&server.inside, stream, arrival, patience).await?;
     Ok(Admitted { grant, ..inside })
 }

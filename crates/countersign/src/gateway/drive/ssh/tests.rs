@@ -24,7 +24,7 @@ fn peer() -> Arc<Peer> {
 }
 
 fn arrival() -> Arrival {
-    Arrival { peer: peer(), start: Instant::now(), visit: None }
+    Arrival { peer: peer(), session: "".into(), start: Instant::now(), visit: None }
 }
 
 fn password(words: &str) -> Attempt {
