@@ -10,7 +10,7 @@ use std::{
 
 use countersign_interop::{
     PATIENCE, Place,
-    gateway::{Gateway, binary},
+    gateway::{Gateway, binary, counted, countersign},
     net::{dial, dial_unix},
     process::{Finished, run},
     wire,
@@ -23,11 +23,12 @@ fn s_088_numbers_name_sockets_modules_and_reasons_and_nobody() {
     let place = Place::new();
     let (door, admin) = (place.path("door"), place.text("admin"));
     let secret = place.file("secret", "open sesame");
-    let gateway = Gateway::start(&[
+    let arguments = [
         format!("--bind={},auth=peercred,protocol=stream,name=front", door.display()),
         format!("--bind-tcp=127.0.0.1:0,auth=file(filename={secret}),name=side"),
         format!("--admin={admin}"),
-    ]);
+    ];
+    let gateway = Gateway::start_with(&arguments, counted);
     let mut session = Session::begin(&door);
     assert!(wire::log_in(&mut dial(gateway.tcp()), "canary-4711", b"open sesame").is_welcome());
     assert!(!wire::log_in(&mut dial(gateway.tcp()), "canary-4711", b"wrong").is_welcome());
@@ -37,6 +38,12 @@ fn s_088_numbers_name_sockets_modules_and_reasons_and_nobody() {
     let side = r#"socket="side""#;
     for (name, value) in [
         (r#"countersign_sessions_active{socket="front"}"#.to_owned(), 1.0),
+        (r#"countersign_connections_active{socket="front",state="session"}"#.to_owned(), 1.0),
+        (r#"countersign_connections_active{socket="front",state="login"}"#.to_owned(), 0.0),
+        (r#"countersign_auth_duration_seconds_count{socket="front",module="peercred"}"#.to_owned(), 1.0),
+        (format!("countersign_auth_duration_seconds_count{{{side},module=\"file\"}}"), 2.0),
+        ("countersign_penalties_active".to_owned(), 1.0),
+        ("countersign_penalty_refusals_total".to_owned(), 0.0),
         (r#"countersign_chain_results_total{socket="front",result="accepted"}"#.to_owned(), 1.0),
         (format!("countersign_chain_results_total{{{side},result=\"accepted\"}}"), 1.0),
         (format!("countersign_chain_results_total{{{side},result=\"refused\"}}"), 1.0),
@@ -69,6 +76,36 @@ fn s_088_numbers_name_sockets_modules_and_reasons_and_nobody() {
     let counted =
         || samples(&curl(&admin, "/metrics", &[]).stdout).get(moved).is_some_and(|bytes| *bytes > 10.0);
     assert!(gateway.daemon().eventually(counted));
+}
+
+/// A gateway that keeps certificates says how many, and one with a trail how many records it wrote.
+#[test]
+fn the_numbers_tell_what_is_kept() {
+    let place = Place::new();
+    let admin = place.text("admin");
+    let gateway = Gateway::start(&[
+        format!("--bind-rpc=unix:{},auth=certificate", place.text("door")),
+        format!("--audit-file={}", place.text("trail")),
+        format!("--admin={admin}"),
+    ]);
+    let numbers = || samples(&curl(&admin, "/metrics", &[]).stdout);
+    let number = |name: &str| numbers().get(name).copied();
+    let code = || curl(&admin, "/readyz", &["-o", "/dev/null", "-w", "%{http_code}"]).stdout;
+    let entries = |state: &str| number(&format!("countersign_trust_entries{{state=\"{state}\"}}"));
+    assert_eq!((number("countersign_store_up"), code()), (Some(1.0), "200".into()));
+    assert_eq!(["accepted", "expired", "revoked"].map(entries), [Some(0.0); 3]);
+    let state = gateway.place().text("state");
+    let owner = |words: &[&str]| {
+        run(&mut countersign(&place, &[&["trust"], words, &["--state-dir", &state]].concat()))
+            .expect_success()
+    };
+    owner(&["add", "--self", "--name", "alice"]);
+    assert_eq!(["accepted", "expired", "revoked"].map(entries), [Some(1.0), Some(0.0), Some(0.0)]);
+    owner(&["remove", "alice"]);
+    assert_eq!(["accepted", "expired", "revoked"].map(entries), [Some(0.0), Some(0.0), Some(1.0)]);
+    let kept = || number("countersign_audit_records_total").is_some_and(|kept| kept > 1.5);
+    assert!(gateway.daemon().eventually(kept), "what the owner changed is on record");
+    assert_eq!(number("countersign_audit_dropped_total"), Some(0.0));
 }
 
 #[test]

@@ -81,6 +81,10 @@ pub struct Status {
     pub places: usize,
     /// How many clients gave their places to others so far.
     pub given_up: u64,
+    /// Sources that failed lately; `None` where nobody counts. `countersign penalties list` says which.
+    pub penalised: Option<usize>,
+    /// Logins that were refused for that so far.
+    pub penalty_refusals: Option<u64>,
     /// Audit records that were lost; `None` without a trail.
     pub audit_lost: Option<u64>,
     /// When the first of the certificates that are shown ends, if any is.

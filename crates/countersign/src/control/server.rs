@@ -253,7 +253,8 @@ mod tests {
         fn status(&self) -> Status {
             serde_json::from_str(
                 r#"{"version":"","pid":1,"started":0,"draining":false,"reload":null,"sockets":[],"sessions":0,
-                    "logging_in":0,"places":1,"given_up":0,"audit_lost":null,"certificate_ends":null}"#,
+                    "logging_in":0,"places":1,"given_up":0,"penalised":null,"penalty_refusals":null,
+                    "audit_lost":null,"certificate_ends":null}"#,
             )
             .unwrap()
         }

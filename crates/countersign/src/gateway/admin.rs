@@ -21,6 +21,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     sync::Semaphore,
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 
@@ -62,7 +63,7 @@ async fn talk(stream: Stream, desk: Arc<Desk>) {
     }
 }
 
-async fn answer(request: &Request<Incoming>, desk: &Desk) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, desk: &Arc<Desk>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -76,7 +77,12 @@ async fn answer(request: &Request<Incoming>, desk: &Desk) -> Response<Full<Bytes
         "/livez" => health(desk.lives(ANSWER).await),
         "/readyz" => health(desk.is_ready(ANSWER).await),
         "/metrics" => {
-            let mut response = plain(StatusCode::OK, metrics::page(desk, desk.is_ready(ANSWER).await));
+            let (ready, desk) = (desk.is_ready(ANSWER).await, Arc::clone(desk));
+            // The trust store is asked too, which may wait for its disk.
+            let Ok(page) = spawn_blocking(move || metrics::page(&desk, ready)).await else {
+                return health(false);
+            };
+            let mut response = plain(StatusCode::OK, page);
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response

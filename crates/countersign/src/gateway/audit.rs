@@ -9,7 +9,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{drive::Turned, handover::Ended, tally::Tally};
+use super::{
+    drive::Turned,
+    handover::Ended,
+    tally::{Open, Tally},
+};
 use crate::{
     Grant, Peer, Refusal,
     proto::{error::Reason, peer::Origin},
@@ -38,8 +42,8 @@ impl Auditor {
     }
 
     /// Counts a connection, of which there is no record before it is decided upon.
-    pub(super) fn connection(&self) {
-        self.tally.note_connection();
+    pub(super) fn connection(&self) -> Open {
+        self.tally.note_connection()
     }
 
     /// Records that a client was let in.

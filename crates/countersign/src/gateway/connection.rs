@@ -53,7 +53,7 @@ impl Inside {
     /// One connection, from accept to its end.
     pub(super) async fn receive(&self, stream: Stream, peer: Peer, place: Place) {
         let session = session_id();
-        self.auditor.connection();
+        let _open = self.auditor.connection();
         if let Some(warning) = &self.warning {
             warn!(socket = self.name, peer = %peer, "{warning}");
         }

@@ -5,7 +5,12 @@
 use std::{sync::Arc, time::Instant};
 
 use parking_lot::RwLock;
-use tokio::{runtime::Handle, sync::watch, time::Duration};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    task::spawn_blocking,
+    time::{Duration, timeout},
+};
 
 use super::{
     Crowd, Orders, Penalties,
@@ -17,7 +22,7 @@ use crate::{
     control::{Entrance, Failure, FailureCode, OpenSession, Reloaded, Running, SocketStatus, Status, Which},
     sys::notify,
     trail::Trail,
-    trust::{Trust, now},
+    trust::{Trust, TrustStore, now},
 };
 
 /// A gateway as it is seen from outside.
@@ -128,9 +133,19 @@ impl Desk {
         true
     }
 
-    /// Whether clients can log in.
+    /// Whether clients can log in, and what that takes can be kept.
     pub(super) async fn is_ready(&self, patience: Duration) -> bool {
-        self.lives(patience).await && !self.view.read().draining
+        if self.view.read().draining || !self.lives(patience).await {
+            return false;
+        }
+        let trust = self.view.read().trust.clone();
+        let is_up = spawn_blocking(move || trust.store().is_none_or(TrustStore::is_up));
+        timeout(patience, is_up).await.is_ok_and(|is_up| is_up.unwrap_or(false))
+    }
+
+    /// How many audit records were kept, if there is a trail.
+    pub(super) fn kept(&self) -> Option<u64> {
+        self.trail.as_ref().map(Trail::kept)
     }
 
     /// Tells the service manager now and then, as long as all doors are served, that this process lives.
@@ -203,6 +218,8 @@ impl Running for Desk {
             logging_in,
             places,
             given_up,
+            penalised: view.penalties.as_ref().map(|penalties| penalties.count()),
+            penalty_refusals: view.penalties.as_ref().map(|penalties| penalties.refused()),
             audit_lost: self.trail.as_ref().map(Trail::lost),
             certificate_ends: view.certificate_ends,
         }

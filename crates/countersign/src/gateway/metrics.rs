@@ -7,15 +7,16 @@ use std::fmt::{Display, Write as _};
 
 use super::{
     desk::Desk,
-    tally::{BOUNDS, Counts},
+    tally::{BOUNDS, Counts, Times},
 };
-use crate::control::{Running as _, Status};
+use crate::control::{Running as _, SocketStatus, Status};
 
 /// All numbers of now.
 pub(super) fn page(desk: &Desk, ready: bool) -> String {
     let mut page = Page::default();
     let status = desk.status();
     of_gateway(&mut page, &status, ready);
+    of_kept(&mut page, desk, &status);
     let doors: Vec<(String, Counts)> =
         desk.doors().into_iter().map(|door| (door.name.clone(), door.counts())).collect();
     page.family("sessions_active", "gauge", "Open sessions.");
@@ -25,6 +26,14 @@ pub(super) fn page(desk: &Desk, ready: bool) -> String {
     page.family("connections_accepted_total", "counter", "Connections that were accepted.");
     for (socket, counts) in &doors {
         page.sample("connections_accepted_total", &[("socket", socket)], counts.connections);
+    }
+    page.family("connections_active", "gauge", "Open connections.");
+    for (socket, counts) in &doors {
+        let of_socket = |one: &&SocketStatus| one.name == *socket;
+        let sessions = status.sockets.iter().find(of_socket).map_or(0, |one| one.sessions as u64);
+        for (state, number) in [("login", counts.open.saturating_sub(sessions)), ("session", sessions)] {
+            page.sample("connections_active", &[("socket", socket), ("state", state)], number);
+        }
     }
     page.family("chain_results_total", "counter", "Logins that were decided.");
     for (socket, counts) in &doors {
@@ -83,8 +92,24 @@ fn of_gateway(page: &mut Page, status: &Status, ready: bool) {
         page.family("certificate_not_after_timestamp_seconds", "gauge", "When the first certificate ends.");
         page.sample("certificate_not_after_timestamp_seconds", &[("role", "server")], end);
     }
-    if let Some(lost) = status.audit_lost {
+}
+
+/// What there is of records, penalties and trust, where they are kept.
+fn of_kept(page: &mut Page, desk: &Desk, status: &Status) {
+    if let Some((kept, lost)) = desk.kept().zip(status.audit_lost) {
+        page.one("audit_records_total", "counter", "Audit records that were kept.", kept);
         page.one("audit_dropped_total", "counter", "Audit records that were lost.", lost);
+    }
+    if let Some((sources, refusals)) = status.penalised.zip(status.penalty_refusals) {
+        page.one("penalties_active", "gauge", "Sources that failed lately.", sources);
+        page.one("penalty_refusals_total", "counter", "Logins that were refused for that.", refusals);
+    }
+    let trust = desk.trust();
+    let Some(store) = trust.store() else { return };
+    page.one("store_up", "gauge", "Whether the trust store can be read.", u8::from(store.is_up()));
+    page.family("trust_entries", "gauge", "Certificates in the trust store.");
+    for (state, number) in ["accepted", "expired", "revoked"].into_iter().zip(store.count()) {
+        page.sample("trust_entries", &[("state", state)], number);
     }
 }
 
@@ -92,15 +117,14 @@ fn of_time(page: &mut Page, doors: &[(String, Counts)]) {
     let name = "handshake_duration_seconds";
     page.family(name, "histogram", "From accept to the decision.");
     for (socket, counts) in doors {
-        let mut sum = 0;
-        for (bound, number) in BOUNDS.iter().zip(counts.within) {
-            sum += number;
-            page.sample(&format!("{name}_bucket"), &[("socket", socket), ("le", &bound.to_string())], sum);
+        page.histogram(name, &[("socket", socket)], &counts.decided);
+    }
+    let name = "auth_duration_seconds";
+    page.family(name, "histogram", "From a link's question or the answer to it to what it says.");
+    for (socket, counts) in doors {
+        for (module, times) in &counts.checked {
+            page.histogram(name, &[("socket", socket), ("module", module)], times);
         }
-        sum += counts.within.last().copied().unwrap_or_default();
-        page.sample(&format!("{name}_bucket"), &[("socket", socket), ("le", "+Inf")], sum);
-        page.sample(&format!("{name}_sum"), &[("socket", socket)], counts.seconds);
-        page.sample(&format!("{name}_count"), &[("socket", socket)], sum);
     }
 }
 
@@ -117,6 +141,18 @@ impl Page {
     fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
+    }
+
+    fn histogram(&mut self, name: &str, labels: &[(&str, &str)], times: &Times) {
+        let bucket = format!("{name}_bucket");
+        let mut sum = 0;
+        let bounds = BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
+        for (bound, number) in bounds.zip(times.within) {
+            sum += number;
+            self.sample(&bucket, &[labels, &[("le", &bound)]].concat(), sum);
+        }
+        self.sample(&format!("{name}_sum"), labels, times.seconds);
+        self.sample(&format!("{name}_count"), labels, sum);
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
@@ -151,7 +187,8 @@ mod tests {
     #[test]
     fn a_histogram_counts_up_to_all() {
         let mut page = Page::default();
-        let counts = Counts { within: [1, 0, 2, 0, 0, 0, 0, 0, 4], seconds: 200.5, ..Counts::default() };
+        let decided = Times { within: [1, 0, 2, 0, 0, 0, 0, 0, 4], seconds: 200.5 };
+        let counts = Counts { decided, ..Counts::default() };
         of_time(&mut page, &[("s".to_owned(), counts)]);
         for line in [
             r#"countersign_handshake_duration_seconds_bucket{socket="s",le="0.005"} 1"#,

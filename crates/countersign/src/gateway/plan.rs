@@ -124,6 +124,7 @@ impl Known {
         terms.name = socket.name.clone().unwrap_or_else(|| self.address.to_string());
         terms.quota = socket.max_unauthenticated.map(|most| Quota::new(self.number, most));
         terms.auditor = terms.auditor.clone().counting(Arc::clone(&self.tally));
+        terms.acceptor = terms.acceptor.clone().timed_by(Arc::clone(&self.tally));
         terms.name.clone()
     }
 }

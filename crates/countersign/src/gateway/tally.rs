@@ -3,7 +3,7 @@
 //! Names, addresses and all else that a client says of itself is counted under nothing: what is counted under is
 //! fixed when a socket is configured, so no stranger makes the numbers more (S-88).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 
@@ -18,20 +18,51 @@ pub(super) struct Tally(Mutex<Counts>);
 pub(super) struct Counts {
     /// Connections that were accepted, whatever became of them.
     pub(super) connections: u64,
+    /// Those of them that are open now.
+    pub(super) open: u64,
     /// Clients that were let in.
     pub(super) accepted: u64,
     /// Clients that were turned away, by the stable reason.
     pub(super) refused: BTreeMap<&'static str, u64>,
     /// What links decided: the module, and the reason of a refusal.
     pub(super) links: BTreeMap<(String, Option<&'static str>), u64>,
-    /// How many logins were decided within each of [`BOUNDS`], and how many took longer.
-    pub(super) within: [u64; BOUNDS.len() + 1],
-    /// How long all of them took, in seconds.
-    pub(super) seconds: f64,
+    /// How long logins took to be decided.
+    pub(super) decided: Times,
+    /// How long the checks of modules took, the wait for a turn included.
+    pub(super) checked: BTreeMap<&'static str, Times>,
     /// Bytes that went to backends in sessions that have ended.
     pub(super) to_backend: u64,
     /// Bytes that went to clients in sessions that have ended.
     pub(super) to_client: u64,
+}
+
+/// How long something took, again and again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Times {
+    /// How often no longer than each of [`BOUNDS`], and how often longer.
+    pub(super) within: [u64; BOUNDS.len() + 1],
+    /// All of them together, in seconds.
+    pub(super) seconds: f64,
+}
+
+impl Times {
+    fn note(&mut self, seconds: f64) {
+        let place = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        if let Some(count) = self.within.get_mut(place) {
+            *count += 1;
+        }
+        self.seconds += seconds;
+    }
+}
+
+/// That a connection is open, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Open(Arc<Tally>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.0.lock().open -= 1;
+    }
 }
 
 impl Tally {
@@ -52,16 +83,20 @@ impl Tally {
                 }
             }
         }
-        let place = BOUNDS.iter().position(|bound| decision.seconds <= *bound).unwrap_or(BOUNDS.len());
-        if let Some(count) = counts.within.get_mut(place) {
-            *count += 1;
-        }
-        counts.seconds += decision.seconds;
+        counts.decided.note(decision.seconds);
+    }
+
+    /// Counts a check of a module that took so many seconds.
+    pub(super) fn note_check(&self, module: &'static str, seconds: f64) {
+        self.0.lock().checked.entry(module).or_default().note(seconds);
     }
 
     /// Counts a connection.
-    pub(super) fn note_connection(&self) {
-        self.0.lock().connections += 1;
+    pub(super) fn note_connection(self: &Arc<Self>) -> Open {
+        let mut counts = self.0.lock();
+        counts.connections += 1;
+        counts.open += 1;
+        Open(Arc::clone(self))
     }
 
     /// Counts what a session moved that has ended.

@@ -205,6 +205,12 @@ impl Ledger {
         list
     }
 
+    /// How many sources there are in that list.
+    pub(super) fn count(&self, now: Instant) -> usize {
+        let all = [&self.v4, &self.v6, &self.others].into_iter().flatten();
+        all.filter(|(_, penalty)| penalty.until > now).count()
+    }
+
     /// Forgets the penalties of a source, and says whether it had any.
     pub(super) fn clear(&mut self, source: &Source) -> bool {
         let before = self.names.len();

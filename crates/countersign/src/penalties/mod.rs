@@ -142,6 +142,11 @@ impl Penalties {
         self.ledger.lock().list(Instant::now())
     }
 
+    /// How many that are.
+    pub fn count(&self) -> usize {
+        self.ledger.lock().count(Instant::now())
+    }
+
     /// Forgets those of a source, and says whether there were any.
     pub fn clear(&self, source: &Source) -> bool {
         self.change(|ledger, _| ledger.clear(source))

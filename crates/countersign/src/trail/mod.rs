@@ -83,6 +83,7 @@ struct Inside {
     /// Taken when the writer shall end.
     orders: Option<SyncSender<Order>>,
     policy: Policy,
+    kept: Arc<AtomicU64>,
     lost: Arc<AtomicU64>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
 }
@@ -94,8 +95,8 @@ impl Trail {
     /// One of the files cannot be made or read, others can read the key (S-41), or another gateway writes this
     /// trail (S-64).
     pub fn open(options: &TrailOptions, state_dir: &Path) -> Result<Self, ConfigError> {
-        let lost = Arc::new(AtomicU64::new(0));
-        let writer = Writer::open(options, state_dir, Arc::clone(&lost))?;
+        let (kept, lost) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let writer = Writer::open(options, state_dir, [&kept, &lost].map(Arc::clone))?;
         let (orders, queue) = sync_channel(QUEUE);
         let failed = |error: std::io::Error| {
             ConfigError::new("the audit trail", error.to_string(), "allow the gateway another thread")
@@ -105,7 +106,7 @@ impl Trail {
             .spawn(move || writer.run(&queue))
             .map_err(failed)?;
         let (orders, writer) = (Some(orders), Mutex::new(Some(writer)));
-        Ok(Self(Arc::new(Inside { orders, policy: options.policy, lost, writer })))
+        Ok(Self(Arc::new(Inside { orders, policy: options.policy, kept, lost, writer })))
     }
 
     /// Keeps a record that nobody waits for; one that cannot be kept is counted.
@@ -137,6 +138,11 @@ impl Trail {
             // In a queue that is full the next record does it.
             let _ = orders.try_send(Order::Reopen);
         }
+    }
+
+    /// How many records were kept since the start.
+    pub fn kept(&self) -> u64 {
+        self.0.kept.load(Ordering::Relaxed)
     }
 
     /// How many records were lost since the start.

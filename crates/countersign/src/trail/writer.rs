@@ -42,6 +42,8 @@ pub(super) struct Writer {
     /// Where the next record begins; what is behind it was not written whole.
     size: u64,
     last: Head,
+    /// Those of whoever handed them over.
+    kept: Arc<AtomicU64>,
     /// Counted by whoever could not hand a record over, and here.
     lost: Arc<AtomicU64>,
     /// How many of them are on record.
@@ -53,7 +55,7 @@ impl Writer {
     pub(super) fn open(
         options: &TrailOptions,
         state_dir: &Path,
-        lost: Arc<AtomicU64>,
+        [kept, lost]: [Arc<AtomicU64>; 2],
     ) -> Result<Self, ConfigError> {
         let path = options.file.clone();
         let anchor = Anchor::take(state_dir)?;
@@ -79,6 +81,7 @@ impl Writer {
             file,
             size: tail.size,
             last,
+            kept,
             lost,
             confessed: 0,
             is_failing,
@@ -117,6 +120,7 @@ impl Writer {
         match self.follow_the_path().and_then(|()| self.append(&lines)) {
             Ok(()) => {
                 self.confessed = lost;
+                self.kept.fetch_add(records.len() as u64, Ordering::Relaxed);
                 if std::mem::take(&mut self.is_failing) {
                     tracing::warn!(
                         "the audit trail is written again; {lost} records were lost since the start"

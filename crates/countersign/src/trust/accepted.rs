@@ -171,6 +171,23 @@ impl TrustStore {
         view.certificates.find(certificate).map_or(Standing::Unknown, |accepted| accepted.standing(now()))
     }
 
+    /// How many entries are accepted, have expired, and were taken back. It only looks into memory, at all of them.
+    pub fn count(&self) -> [usize; 3] {
+        let (now, view) = (now(), self.view.read());
+        view.certificates.all().fold([0; 3], |[accepted, expired, revoked], entry| {
+            match entry.standing(now) {
+                Standing::Expired => [accepted, expired + 1, revoked],
+                Standing::Revoked => [accepted, expired, revoked + 1],
+                _ => [accepted + 1, expired, revoked],
+            }
+        })
+    }
+
+    /// Whether the store can be read now. Logins are judged from memory, but nothing could be changed or kept.
+    pub fn is_up(&self) -> bool {
+        self.store.first().is_ok()
+    }
+
     /// A lease on a certificate: whoever relies on it judges again when it [changes](Lease::changed).
     /// Take it before judging.
     pub fn lease(&self, certificate: [u8; 32]) -> Lease {

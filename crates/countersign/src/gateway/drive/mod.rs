@@ -29,6 +29,7 @@ pub(super) use encryption::adopt;
 pub use packets::XpraClient;
 pub(super) use packets::random;
 
+use super::tally::Tally;
 use lane::Lane;
 use patience::{Patience, now};
 use reading::first_bytes;
@@ -63,6 +64,8 @@ pub struct Acceptor {
     ssh: Option<Arc<ssh::SshServer>>,
     encryption: Option<Encryption>,
     penalties: Option<Arc<Penalties>>,
+    /// Where it is noted how long checks take.
+    tally: Option<Arc<Tally>>,
 }
 
 /// Which bytes a socket takes. The chain is the same whatever they are (S-66).
@@ -165,6 +168,7 @@ impl Acceptor {
             websocket: None,
             encryption: None,
             penalties: None,
+            tally: None,
             #[cfg(feature = "ssh")]
             ssh: None,
         }
@@ -257,6 +261,13 @@ impl Acceptor {
     #[must_use]
     pub fn with_penalties(mut self, penalties: Arc<Penalties>) -> Self {
         self.penalties = Some(penalties);
+        self
+    }
+
+    /// The same, noting in `tally` how long the checks of its modules take.
+    #[must_use]
+    pub(super) fn timed_by(mut self, tally: Arc<Tally>) -> Self {
+        self.tally = Some(tally);
         self
     }
 
@@ -407,6 +418,14 @@ impl Acceptor {
     /// A link that hangs fills its own lane: every other login finds a thread (S-81). A turn in the
     /// lane is over when the check has ended, also one that nobody waits for any more.
     async fn run(&self, conversation: &mut Conversation, check: Check) {
+        let (module, start) = (check.module(), now());
+        self.run_in_turn(conversation, check).await;
+        if let Some(tally) = &self.tally {
+            tally.note_check(module, now().duration_since(start).as_secs_f64());
+        }
+    }
+
+    async fn run_in_turn(&self, conversation: &mut Conversation, check: Check) {
         if !check.may_block() {
             return conversation.handle_checked(now(), check.run());
         }

@@ -63,6 +63,12 @@ impl Roster {
         }
     }
 
+    /// All entries, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Accepted> {
+        let early = self.early.iter().flatten().filter_map(|(_, accepted)| accepted.as_ref());
+        early.chain(self.late.values())
+    }
+
     /// Adds an entry, or replaces it.
     pub(super) fn put(&mut self, fingerprint: [u8; 32], accepted: Accepted) {
         match self.early_mut(&fingerprint) {

@@ -387,6 +387,9 @@ fn s_054_an_enrolment_that_cannot_be_kept_is_refused_and_the_next_one_works() {
             self.0.entry(fingerprint)
         }
         fn first(&self) -> Result<Option<Entry>, TrustError> {
+            if self.1.load(Ordering::Relaxed) {
+                return Err(TrustError::Io { path: "state.db".into(), why: "input/output error".into() });
+            }
             self.0.first()
         }
         fn certificate(&self, fingerprint: &Fingerprint) -> Result<Option<Vec<u8>>, TrustError> {
@@ -408,4 +411,5 @@ fn s_054_an_enrolment_that_cannot_be_kept_is_refused_and_the_next_one_works() {
     let refused = store.take_first_place(&newcomer(1)).unwrap_err();
     assert!(matches!(refused, EnrolError::Failed(_)) && !refused.to_string().contains("state.db"));
     assert!(store.is_pristine() && judged(&store, &newcomer(1)).is_err());
+    assert!(!store.is_up());
 }
