@@ -140,6 +140,27 @@ fn s_027_who_has_to_wait_waits_on_after_a_crash_and_a_restart() {
     }
 }
 
+/// S-21, S-96: who has to wait after failed logins, and who is never counted, follows the configuration.
+#[test]
+fn s_096_penalties_go_on_under_the_new_limits() {
+    let files = Place::new();
+    let limits = |text: &str| files.file("c.toml", format!("[limits]\n{text}"));
+    let exempt = "penalty-exempt = [\"127.0.0.0/8\"]\n";
+    let gate = Gate::open(&["--refusal-delay=50ms", "--config", &limits(exempt)]);
+    let state = gate.gateway.place().text("state");
+    let reload = || run(&mut countersign(&files, &["reload", "--state-dir", &state])).expect_success();
+    for _ in 0..20 {
+        assert_eq!(gate.guess(HERE, "alice"), Answered::AfterAChallenge, "nobody counts");
+    }
+    limits("");
+    reload();
+    assert!(gate.logs_in(HERE, "alice", RIGHT), "nothing was counted");
+    gate.exhaust(HERE, "alice");
+    limits(exempt);
+    reload();
+    assert!(gate.logs_in(HERE, "alice", RIGHT), "whoever is exempt waits for nothing");
+}
+
 /// S-27: without a place to keep them in, or what was kept, penalties hold in memory, and the log says so.
 #[test]
 fn s_027_penalties_hold_in_memory_where_there_is_no_file_for_them() {

@@ -14,7 +14,7 @@ use countersign_interop::{
     account::{Account, is_root},
     gateway::{Gateway, countersign},
     pam::SystemService,
-    process::{must, run, run_with_input},
+    process::{Daemon, must, run, run_with_input},
 };
 use nix::sys::signal::Signal;
 
@@ -237,6 +237,85 @@ fn s_094_the_process_is_held_to_what_it_needs_and_says_to_what() {
     let state = place.text("state");
     let refused = ["serve", "--state-dir", &state, &program, "--sandbox=required"];
     run(&mut countersign(&place, &refused)).expect_code(78).expect_text("auth=exec starts programs");
+}
+
+/// What the helper would refuse at each login is refused at the reload, and the old configuration holds.
+#[test]
+fn s_096_a_reload_asks_nothing_of_the_helper_that_it_does_not_know() {
+    let Some(account) = Account::create() else { return };
+    let place = Place::new();
+    place.open_to_all();
+    fs::create_dir(place.path("own")).expect("a folder in the test's own place");
+    account.own(&place.text("own"));
+    let service = SystemService::write("auth required pam_permit.so\naccount required pam_permit.so\n");
+    let write = |pam: &str, more: &str| {
+        let file =
+            place.file("own/c.toml", format!("bind-ssl = [\"127.0.0.1:0,auth=pam(service={pam})\"]\n{more}"));
+        account.own(&file);
+        file
+    };
+    let config = write(&service.name, "");
+    let door = format!("--bind={},auth=none,protocol=stream", place.text("own/door"));
+    let user = format!("--user={}", account.name);
+    let state = place.text("own/state");
+    // The folder is the place's, which the gateway's own one is not.
+    let arguments = ["--state-dir", &state, "--config", &config, &door, &user];
+    let mut serve = countersign(&place, &[&["serve"], &arguments[..]].concat());
+    serve.env_remove("COUNTERSIGN_STATE_DIR");
+    let gateway = Daemon::start(serve);
+    gateway.wait_for("its standing", |log| log.contains("asks a helper of root's").then_some(()));
+    let reload = || run(&mut countersign(&place, &["reload", "--state-dir", &state]));
+    assert!(gateway.eventually(|| reload().succeeded()), "the same again holds");
+    for (pam, more) in [
+        (format!("{},timeout=7s", service.name), String::new()),
+        (
+            service.name.clone(),
+            format!("backend = \"session:template(path={}/{{uid}}/s)\"\n", place.text("own")),
+        ),
+    ] {
+        write(&pam, &more);
+        reload()
+            .expect_code(78)
+            .expect_text("the privileged helper knows")
+            .expect_text("restart the gateway");
+    }
+    write(&service.name, "");
+    reload().expect_success();
+}
+
+/// S-91: a password among flags or variables is kept for reloads once, beside where the module has it, and no reload
+/// leaves another copy.
+#[test]
+fn s_091_a_password_among_the_flags_is_in_memory_no_more_often_than_it_is_needed() {
+    let module = format!("password(value={PASSWORD})");
+    for is_flag in [true, false] {
+        let place = Place::new();
+        let (state, door) = (place.text("state"), format!("--bind={}", place.text("door")));
+        let auth = format!("--auth={module}");
+        let flags: &[&str] = if is_flag { &[&door, &auth] } else { &[&door] };
+        let mut serve = countersign(&place, &[&["serve", "--state-dir", &state], flags].concat());
+        if !is_flag {
+            serve.env("COUNTERSIGN_AUTH", &module);
+        }
+        let gateway = Daemon::start(serve);
+        gateway.wait_for("listening", |log| log.contains("listening on").then_some(()));
+        let reload = || run(&mut countersign(&place, &["reload", "--state-dir", &state]));
+        assert!(gateway.eventually(|| reload().succeeded()), "{}", gateway.output());
+        let copies = || {
+            let memory = memory(gateway.id())?;
+            Some(memory.windows(PASSWORD.len()).filter(|bytes| *bytes == PASSWORD.as_bytes()).count())
+        };
+        if copies().is_none() {
+            assert!(!is_root(), "root can read the memory of any process");
+            return;
+        }
+        let are_two = || copies() == Some(2);
+        assert!(gateway.eventually(are_two), "the module's and ours: {:?}", copies());
+        for _ in 0..3 {
+            reload().expect_success();
+        }
+        assert!(gateway.eventually(are_two), "after reloads: {:?}", copies());
+    }
 }
 
 /// A line of `/proc/PID/status`.

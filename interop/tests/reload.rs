@@ -25,7 +25,10 @@ use countersign_interop::{
     process::run,
     wire,
 };
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::Signal,
+    unistd::{Gid, Uid},
+};
 
 #[test]
 fn s_096_sessions_go_on_and_new_clients_meet_the_new_configuration() {
@@ -76,6 +79,8 @@ fn s_096_a_mistake_is_told_of_and_changes_nothing() {
         ),
         (format!("{fine}bind-tcp = [\"{busy},auth=none,protocol=stream\"]\n"), "in use"),
         (format!("control = \"{}\"\n{fine}", house.site.place.text("elsewhere")), "cannot take over"),
+        (format!("user = \"{}\"\n{fine}", Uid::current()), "user: it is another one"),
+        (format!("group = \"{}\"\n{fine}", Gid::current()), "group: it is another one"),
     ];
     for (text, why) in &mistakes {
         house.write(text);

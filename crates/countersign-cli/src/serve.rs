@@ -1,10 +1,10 @@
 //! `countersign serve`, `check` and `explain`: a configuration, run, judged, or put into words.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{ffi::OsString, os::unix::ffi::OsStringExt as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use countersign::{
-    ConfigError,
+    ConfigError, Secret,
     config::{
         Config, Form, KEYS, Layers, Log, Paths, Warning,
         explain::{Visitor, explain, play},
@@ -92,7 +92,8 @@ pub(crate) struct ExplainArgs {
 #[derive(Clone, Debug)]
 struct GatewayArgs {
     config: Option<PathBuf>,
-    given: Vec<(&'static str, String)>,
+    /// A reload reads them again, so they are kept: once, and erased at the end, for passwords may be among them.
+    given: Arc<[(&'static str, Secret)]>,
 }
 
 pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
@@ -120,6 +121,8 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
     kept();
     standing.begin()?;
     standing.confine(&config)?;
+    // There may be passwords in it, which a reload replaces (S-91).
+    drop(layers);
     warn_of(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -133,6 +136,8 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
         let hangup = signal(SignalKind::hangup())?;
         let gateway =
             Gateway::open(&config).await?.rereading(Arc::new(Again { written, filter })).announcing();
+        // The next one may have other secrets, and these be gone then.
+        drop(config);
         standing.settle()?;
         for (name, address) in gateway.sockets() {
             tracing::info!(socket = name, "listening on {address}");
@@ -265,22 +270,25 @@ fn warn_of(config: &Config) {
 struct Written {
     gateway: GatewayArgs,
     /// Our own variables as they were at the start: those with passwords are not left in the environment.
-    environment: Vec<(OsString, OsString)>,
+    environment: Vec<(OsString, Secret)>,
     paths: Paths,
 }
 
 impl Written {
     fn here(gateway: &GatewayArgs) -> Result<Self, Report> {
         let ours = |name: &OsString| name.as_encoded_bytes().starts_with(b"COUNTERSIGN_");
-        let environment = std::env::vars_os().filter(|(name, _)| ours(name)).collect();
+        let environment = std::env::vars_os().filter(|(name, _)| ours(name));
+        let environment = environment.map(|(name, value)| (name, Secret::new(value.into_vec()))).collect();
         Ok(Self { gateway: gateway.clone(), environment, paths: Paths::system()? })
     }
 
     fn layers(&self) -> Result<Layers, ConfigError> {
         let GatewayArgs { config, given } = &self.gateway;
-        let mut layers = Config::layers(config.as_deref(), &self.paths, self.environment.clone())?;
-        for (flag, value) in given {
-            layers.flag(flag, value)?;
+        let clear = |value: &Secret| OsString::from_vec(value.expose().to_vec());
+        let environment = self.environment.iter().map(|(name, value)| (name.clone(), clear(value)));
+        let mut layers = Config::layers(config.as_deref(), &self.paths, environment)?;
+        for (flag, value) in given.iter() {
+            layers.flag(flag, text(value))?;
         }
         Ok(layers)
     }
@@ -326,11 +334,11 @@ impl GatewayArgs {
     /// The same, whether there is a password or not.
     fn scrub_all(&self) {
         let holds = |text: &str| text.contains("password");
-        for (_, value) in self.given.iter().filter(|(_, value)| holds(value)) {
+        for value in self.given.iter().map(|(_, value)| text(value)).filter(|value| holds(value)) {
             let shown = value.split(',').next().filter(|shown| !holds(shown)).unwrap_or_default();
             // With `--flag=` before it or not, whatever the flag was called.
-            for argument in std::env::args().filter(|argument| argument.ends_with(value.as_str())) {
-                let flag = argument.strip_suffix(value.as_str()).unwrap_or_default();
+            for argument in std::env::args().filter(|argument| argument.ends_with(value)) {
+                let flag = argument.strip_suffix(value).unwrap_or_default();
                 // Where the system has no way to do it, the warning remains.
                 let _ = replace_argument(&argument, &format!("{flag}{shown}"));
             }
@@ -375,7 +383,7 @@ impl FromArgMatches for GatewayArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = KEYS.iter().flat_map(|key| {
             let values = matches.get_many::<String>(key.flag).into_iter().flatten();
-            values.map(|value| (key.flag, value.clone()))
+            values.map(|value| (key.flag, Secret::new(value.as_str())))
         });
         Ok(Self { config: matches.get_one("config").cloned(), given: given.collect() })
     }
@@ -400,6 +408,11 @@ impl From<StartError> for Report {
         let fix = error.fix().into_owned();
         Self::new(exit, error).fix(fix)
     }
+}
+
+/// A flag as it was typed, which was text.
+fn text(value: &Secret) -> &str {
+    std::str::from_utf8(value.expose()).unwrap_or_default()
 }
 
 fn capitalised(text: &str) -> String {

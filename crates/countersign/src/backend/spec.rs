@@ -58,7 +58,7 @@ fn sessions(kind: &str, rest: &str) -> Result<Backend, ConfigError> {
     let proxy_protocol = proxy_protocol(&mut options)?;
     options.finish()?;
     let sessions = Arc::new(sessions);
-    session::offer(&sessions);
+    session::offer(&sessions)?;
     Ok(Backend { kind: Kind::Session(sessions), xpra: kind.starts_with("xpra+"), proxy_protocol })
 }
 

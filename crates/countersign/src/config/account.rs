@@ -21,6 +21,12 @@ pub struct RunAs {
 }
 
 impl RunAs {
+    /// Both keys as they are written.
+    pub(super) fn written(layers: &Layers) -> Result<[Option<String>; 2], ConfigError> {
+        let text = |key| one(layers, key, |options, key| Ok(options.take(key)?.map(|text| text.to_string())));
+        Ok([text("user")?, text("group")?])
+    }
+
     /// What was written, or else the account `countersign` where there is one; `None` to stay who we are.
     ///
     /// # Errors

@@ -86,6 +86,8 @@ pub struct Config {
     pub audit: Option<TrailOptions>,
     /// Whether the process is held to what all of this needs.
     pub sandbox: Sandbox,
+    /// The user and the group to become, as they are written. Who that is was read at the start ([`RunAs`]).
+    pub run_as: [Option<String>; 2],
     /// Where it was read.
     folders: BTreeSet<PathBuf>,
 }
@@ -126,6 +128,7 @@ impl Config {
             log,
             audit,
             sandbox,
+            run_as: RunAs::written(layers)?,
             folders,
         })
     }

@@ -48,23 +48,27 @@ pub(super) struct Fixed {
     audit: Option<TrailOptions>,
     admin: Option<Address>,
     sandbox: Sandbox,
+    run_as: [Option<String>; 2],
 }
 
 impl Fixed {
     pub(super) fn of(config: &Config) -> Self {
-        let Config { state_dir, control, audit, admin, sandbox, .. } = config.clone();
-        Self { state_dir, control, audit, admin, sandbox }
+        let Config { state_dir, control, audit, admin, sandbox, run_as, .. } = config.clone();
+        Self { state_dir, control, audit, admin, sandbox, run_as }
     }
 
     /// # Errors
     /// One of them is another one in `config`.
     fn judge(&self, config: &Config) -> Result<(), ConfigError> {
+        let ([user, group], [other_user, other_group]) = (&self.run_as, &config.run_as);
         let changed = [
             ("state-dir", self.state_dir != config.state_dir),
             ("control", self.control != config.control),
             ("audit", self.audit != config.audit),
             ("admin", self.admin != config.admin),
             ("sandbox", self.sandbox != config.sandbox),
+            ("user", user != other_user),
+            ("group", group != other_group),
         ];
         match changed.into_iter().find(|(_, changed)| *changed) {
             Some((key, _)) => Err(ConfigError::new(

@@ -99,6 +99,9 @@ impl Standing {
             // Without a word it ends.
             drop(channel);
             child.reap();
+            if self.becomes.is_some() {
+                helper::settle();
+            }
             return Ok(());
         }
         let gone = |error: io::Error| refused("the helper does not begin", &error);
@@ -106,7 +109,10 @@ impl Standing {
         let mut room = [0; 4096];
         let (length, _) = receive(&channel, &mut room).map_err(gone)?;
         match room.get(..length) {
-            Some(BEGIN) => helper::Helper::install(channel).map_err(gone),
+            Some(BEGIN) => {
+                helper::settle();
+                helper::Helper::install(channel).map_err(gone)
+            }
             Some(why) if !why.is_empty() => {
                 let why = String::from_utf8_lossy(why).into_owned();
                 Err(ConfigError::new("the helper", why, "mend the configuration, or write user=root"))

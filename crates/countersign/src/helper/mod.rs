@@ -11,7 +11,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     os::fd::{BorrowedFd, OwnedFd},
     sync::{
@@ -46,8 +46,22 @@ impl Name {
 }
 
 /// Has the helper do `serve` for whoever asks for `name`. In a process that has a helper, nothing comes of it.
-pub(crate) fn offer(name: Name, serve: impl Fn(Request) + Send + Sync + 'static) {
+///
+/// Whether it will: not if the gateway has started, and the helper has read another configuration ([`UNKNOWN`]).
+#[must_use]
+pub(crate) fn offer(name: Name, serve: impl Fn(Request) + Send + Sync + 'static) -> bool {
+    if let Some(known) = KNOWN.get() {
+        return known.contains(&name);
+    }
     OFFERS.lock().get_or_insert_default().insert(name, Arc::new(serve));
+    true
+}
+
+/// From now on nothing can be offered that was not: whoever would do it has read the configuration, or is not there.
+pub(crate) fn settle() {
+    let known = OFFERS.lock().iter().flatten().map(|(name, _)| *name).collect();
+    // Once is enough: nothing is added later.
+    let _ = KNOWN.set(known);
 }
 
 /// Whether anything was configured that a plain user cannot do.
@@ -242,6 +256,13 @@ type Serve = Arc<dyn Fn(Request) + Send + Sync>;
 
 static OFFERS: Mutex<Option<HashMap<Name, Serve>>> = Mutex::new(None);
 static INSTALLED: OnceLock<Helper> = OnceLock::new();
+static KNOWN: OnceLock<HashSet<Name>> = OnceLock::new();
+
+/// Why something cannot be configured that was not at the start.
+pub(crate) const UNKNOWN: &str =
+    "it is new, and the privileged helper knows what was configured at the start";
+/// How to mend that.
+pub(crate) const RESTART: &str = "restart the gateway, or write it as it was";
 
 const NAME_BYTES: usize = 32;
 
@@ -278,7 +299,7 @@ mod tests {
     #[test]
     fn s_094_what_was_configured_is_served_and_nothing_else() {
         let name = Name::of("test", b"configured");
-        offer(name, |request| {
+        let _ = offer(name, |request| {
             let text: String = request.read().unwrap();
             request.line.say(&format!("{text}!"), None).unwrap();
         });
@@ -299,7 +320,7 @@ mod tests {
     #[test]
     fn s_094_packets_that_nobody_sends_harm_nobody() {
         let name = Name::of("test", b"noise");
-        offer(name, |request| drop(request.line.say(&1, None)));
+        let _ = offer(name, |request| drop(request.line.say(&1, None)));
         let helper = helper();
         let (line, theirs) = privilege::packet_pair().unwrap();
         let too_long = vec![0; MOST_BYTES + 1];

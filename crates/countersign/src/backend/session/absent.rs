@@ -55,7 +55,7 @@ impl Sessions {
     }
 }
 
-pub(super) fn offer(sessions: &std::sync::Arc<Sessions>) {
+pub(super) fn offer(sessions: &std::sync::Arc<Sessions>) -> Result<(), ConfigError> {
     match sessions.0 {}
 }
 

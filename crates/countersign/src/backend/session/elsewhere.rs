@@ -23,7 +23,7 @@ use super::{
     Sessions,
 };
 use crate::{
-    Identity, Username,
+    ConfigError, Identity, Username,
     helper::{self, Helper, Name, Request},
     transport::Stream,
     users::row::check_environment,
@@ -74,12 +74,21 @@ pub(super) async fn open(
 }
 
 /// Has the helper open these sessions, but for those that only the gateway knows of.
-pub(in crate::backend) fn offer(sessions: &Arc<Sessions>) {
-    if sessions.is_dialled_in() {
-        return;
-    }
+///
+/// # Errors
+/// The helper does not know them.
+pub(in crate::backend) fn offer(sessions: &Arc<Sessions>) -> Result<(), ConfigError> {
     let known = Arc::clone(sessions);
-    helper::offer(sessions.ordered_as, move |request| attend(&known, &request));
+    match sessions.is_dialled_in()
+        || helper::offer(sessions.ordered_as, move |request| attend(&known, &request))
+    {
+        true => Ok(()),
+        false => Err(ConfigError::new(
+            format!("backend=session:{}", sessions.name()),
+            helper::UNKNOWN,
+            helper::RESTART,
+        )),
+    }
 }
 
 /// In the helper: opens a session, and keeps its daemon from being idle until the gateway has done with it.

@@ -34,6 +34,7 @@ use super::{
 use crate::{
     Claim, Identity, Peer, Refusal, Secret, Username, Verifier,
     error::ConfigError,
+    helper,
     needs::Need,
     proto::{
         chain::{Answer, Ask, CHECKS_AT_ONCE, Exchange, OpenExchange, Verdict},
@@ -169,7 +170,9 @@ impl Service {
         };
         check(&rules, options)?;
         let rules = Arc::new(rules);
-        process::offer(&rules);
+        if !process::offer(&rules) {
+            return Err(options.error("service", helper::UNKNOWN, helper::RESTART));
+        }
         let running = Arc::new(Places::new("max-concurrent", most));
         let sessions = Arc::new(Places::new("max-sessions", most_sessions));
         Ok(Self { rules, running, sessions })

@@ -66,15 +66,15 @@ pub(super) fn start(rules: &Rules) -> io::Result<(UnixStream, Process)> {
     Ok((UnixStream::from(socket), Process::Helpers(answer.line)))
 }
 
-/// Has the helper start workers by these rules, and by no others.
-pub(super) fn offer(rules: &Arc<Rules>) {
-    let Ok(name) = name(rules) else { return };
+/// Has the helper start workers by these rules, and by no others. Whether it will.
+pub(super) fn offer(rules: &Arc<Rules>) -> bool {
+    let Ok(name) = name(rules) else { return false };
     let rules = Arc::clone(rules);
     helper::offer(name, move |request| {
         if let Err(error) = attend(&rules, &request) {
             tracing::warn!("a worker of PAM cannot be started: {error}");
         }
-    });
+    })
 }
 
 fn name(rules: &Rules) -> io::Result<Name> {
