@@ -8,7 +8,9 @@ use std::{
 
 use countersign_interop::{
     Place,
+    certificate::Pair,
     gateway::{Gateway, binary, countersign},
+    grpc::{Client, Server},
     net::{dial, dial_unix},
     process::{Daemon, Finished, program, run},
     wire,
@@ -180,6 +182,53 @@ fn ready(admin: &Path) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     answer.split(' ').nth(1).expect("a code").to_owned()
+}
+
+/// A client of calls is one session, whose end is the end of its calls, also of one that goes on.
+#[test]
+fn a_session_of_calls_is_ended_in_the_middle_of_a_call_and_no_other_is() {
+    let (server, place) = (Server::start(), Place::new());
+    let gateway = Gateway::start(&[
+        format!("--bind-rpc=unix:{},name=calls,auth=certificate", place.text("rpc")),
+        format!("--backend=unix:{}", server.unix),
+    ]);
+    let client = |name: &str| {
+        let pair = Pair::of_client(&place, name);
+        if name != "alice" {
+            gateway.trust(&["add", &pair.cert, "--name", name]).expect_success();
+        }
+        let mut client = Client::new(&format!("unix:{}", place.text("rpc")), &gateway.root(), Some(&pair));
+        assert_eq!(client.code(&["hold"]), "OK", "a stream that stays open");
+        client
+    };
+    // The first one has no name but that of its fingerprint.
+    let (mut alice, mut bob) = (client("alice"), client("bob"));
+    let listed = || json(&ask(&gateway, &["sessions", "list", "--json"]));
+    let of_bob = |sessions: &Value| -> Vec<String> {
+        let all = sessions.as_array().expect("a list").iter();
+        all.filter(|one| one["user"] == "bob")
+            .map(|one| one["id"].as_str().expect("an id").to_owned())
+            .collect()
+    };
+    let sessions = listed();
+    assert_eq!(sessions.as_array().map(Vec::len), Some(2), "{sessions}");
+    assert_eq!((&sessions[1]["socket"], &sessions[1]["transport"]), (&"calls".into(), &"rpc".into()));
+    let ids = of_bob(&sessions);
+    assert_eq!(ids.len(), 1, "{sessions}");
+    bob.begin(&["held", "--patience", "60"]);
+    assert_eq!(ask(&gateway, &["sessions", "kill", &ids[0]]).stdout, format!("{}\n", ids[0]));
+    let held = bob.end();
+    assert!(held["code"] != "OK" && held["code"] != "nothing happened", "{held}");
+    assert_eq!(alice.code(&["held", "--patience", "0.2"]), "nothing happened", "nobody else's calls end");
+    assert!(gateway.daemon().eventually(|| of_bob(&listed()).is_empty()), "{}", listed());
+    assert!(gateway.log().contains(&format!("session {} ended: killed", ids[0])), "{}", gateway.log());
+    // Its certificate is accepted as before: it comes again, as another session.
+    assert_eq!(bob.code(&["echo", "x"]), "OK");
+    let again = of_bob(&listed());
+    assert!(again.len() == 1 && again != ids, "{again:?}");
+    ask(&gateway, &["sessions", "kill", "--user", "bob"]);
+    assert!(gateway.daemon().eventually(|| of_bob(&listed()).is_empty()), "{}", listed());
+    assert_eq!(alice.code(&["echo", "x"]), "OK");
 }
 
 /// Two gateways that keep no state and name no control socket do not stand in each other's way.
