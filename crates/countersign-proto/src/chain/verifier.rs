@@ -37,7 +37,9 @@ impl Verifier {
     pub fn at_once(&self) -> usize {
         match self {
             Self::Secret(_) => HASHES_AT_ONCE,
-            Self::Peer(_) | Self::Password(_) | Self::Exchange(_) => CHECKS_AT_ONCE,
+            Self::Peer(module) => module.at_once(),
+            Self::Password(module) => module.at_once(),
+            Self::Exchange(module) => module.at_once(),
         }
     }
 }
@@ -64,6 +66,11 @@ pub trait CheckPeer: Send + Sync {
     /// Whether `check` may wait for something (a resolver, a program, a disk).
     fn may_block(&self) -> bool {
         true
+    }
+
+    /// How many checks of it may run at once ([`Verifier::at_once`]).
+    fn at_once(&self) -> usize {
+        CHECKS_AT_ONCE
     }
 
     /// The capabilities of the hello that `check` looks at in the claim.
@@ -130,6 +137,11 @@ pub trait CheckPassword: Send + Sync {
     /// # Errors
     /// The refusal. The password is UTF-8 if it ever was text, and never empty.
     fn check(&self, peer: &Peer, claim: &Claim, password: &Secret) -> Result<Option<Identity>, Refusal>;
+
+    /// How many checks of it may run at once ([`Verifier::at_once`]).
+    fn at_once(&self) -> usize {
+        CHECKS_AT_ONCE
+    }
 }
 
 /// Opens an exchange for a connection. Always run where it may block.
@@ -139,6 +151,11 @@ pub trait OpenExchange: Send + Sync {
     /// # Errors
     /// A refusal before anything is asked.
     fn open(&self, peer: &Peer, claim: &Claim) -> Result<Box<dyn Exchange>, Refusal>;
+
+    /// How many checks of it may run at once ([`Verifier::at_once`]).
+    fn at_once(&self) -> usize {
+        CHECKS_AT_ONCE
+    }
 
     /// The capabilities of the hello that are credentials of its own, in the claim.
     fn takes(&self) -> &[String] {

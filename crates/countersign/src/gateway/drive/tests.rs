@@ -39,8 +39,14 @@ fn acceptor(modules: &[&str]) -> Acceptor {
 
 /// A client at `acceptor`, and what the acceptor makes of it.
 fn meet(acceptor: Acceptor) -> (UnixStream, tokio::task::JoinHandle<Result<Admitted, Turned>>) {
+    meet_as(acceptor, Peer::unix(None))
+}
+
+fn meet_as(
+    acceptor: Acceptor,
+    peer: Peer,
+) -> (UnixStream, tokio::task::JoinHandle<Result<Admitted, Turned>>) {
     let (theirs, ours) = UnixStream::pair().unwrap();
-    let peer = Peer::unix(None);
     (theirs, tokio::spawn(async move { acceptor.accept(Stream::new(ours), peer).await }))
 }
 
@@ -348,6 +354,39 @@ async fn s_081_a_module_that_hangs_takes_no_thread_from_another_link() {
     for (_client, server) in waiting {
         assert!(server.await.unwrap().is_ok(), "whoever waited is served in the end");
     }
+}
+
+/// Programs are dear: no more run than may, and whoever starts many waits behind everybody who starts few.
+#[tokio::test]
+async fn s_081_sources_take_turns_at_the_places_of_a_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let (go, log) = (folder.path().join("go"), folder.path().join("log"));
+    let script = format!(
+        "printenv COUNTERSIGN_REMOTE_ADDRESS >>{}; while ! test -e {}; do sleep 0.02; done",
+        log.display(),
+        go.display()
+    );
+    let acceptor = Acceptor::of(&[&format!("exec(command=\"sh -c '{script}'\",max-concurrent=1)")]).unwrap();
+    let bytes = hello().packet(Encoder::Rencodeplus).encode().unwrap();
+    let mut logins = Vec::new();
+    for (number, host) in [7, 7, 7, 7, 8].into_iter().enumerate() {
+        let peer =
+            Peer::tcp(format!("192.0.2.{host}:5").parse().unwrap(), "192.0.2.1:10000".parse().unwrap());
+        let (mut client, server) = meet_as(acceptor.clone(), peer);
+        client.write_all(&bytes).await.unwrap();
+        logins.push((client, server));
+        while acceptor.lanes[0].running() + acceptor.lanes[0].waiting() <= number {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!((acceptor.lanes[0].running(), acceptor.lanes[0].waiting()), (1, 4));
+    std::fs::write(&go, "").unwrap();
+    for (_client, server) in logins {
+        assert!(server.await.unwrap().is_ok(), "whoever waited is served in the end");
+    }
+    let ran = std::fs::read_to_string(&log).unwrap();
+    let hosts: Vec<char> = ran.lines().filter_map(|address| address.chars().last()).collect();
+    assert_eq!(hosts, ['7', '7', '8', '7', '7'], "{ran}");
 }
 
 #[tokio::test]

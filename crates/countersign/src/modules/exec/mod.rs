@@ -51,7 +51,8 @@ impl Module for Exec {
          a newline after it, and from nowhere else. \
          The program runs in a process group of its own, which is killed when the program ends; when its time is \
          over it is sent TERM and two seconds later KILL. At most max-concurrent programs run for a socket; who \
-         comes then is refused as busy.\n\n\
+         comes then waits for a turn, which sources take one after the other, and is refused as busy if none comes \
+         within ten seconds.\n\n\
          A program may say who it is by one JSON object on standard output, 64 KiB at most: {\"username\": \"alice\", \
          \"uid\": 1000, \"gid\": 1000, \"displays\": [\":10\"]}, the name alone being required. Other output is \
          ignored, and without the object nobody is named."
@@ -121,6 +122,10 @@ impl CheckPeer for Program {
         let ended = ended.ok_or_else(|| Refusal::peer_denied("the program refuses this client"))?;
         stated(&ended.output)
     }
+
+    fn at_once(&self) -> usize {
+        self.running.most()
+    }
 }
 
 impl CheckPassword for Program {
@@ -129,6 +134,10 @@ impl CheckPassword for Program {
         let ended =
             ended.ok_or_else(|| Refusal::new(Reason::WrongSecret, "the program refuses this password"))?;
         stated(&ended.output)
+    }
+
+    fn at_once(&self) -> usize {
+        self.running.most()
     }
 }
 

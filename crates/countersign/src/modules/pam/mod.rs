@@ -99,7 +99,9 @@ impl Module for Pam {
          service=countersign.\n\n\
          Each login has a process of its own for PAM, which is killed with all that it started when timeout is \
          over, the time in which the client is asked not counted; a module of PAM that crashes harms that login \
-         alone. At most max-concurrent of them run for a socket; who comes then is refused as busy. The process runs \
+         alone. At most max-concurrent of them run for a socket; who comes then waits for a turn, which sources take one \
+         after the other, and is refused as busy if none comes within ten seconds, or if as many wait for their \
+         clients' next answers. The process runs \
          as the gateway's user: checking other accounts than its own against /etc/shadow needs root. PAM sees the client's address (PAM_RHOST), on a local socket the name of who connected \
          (PAM_RUSER), and countersign as the terminal. Its modules' pauses after a failure are left out, because \
          the gateway makes the same one for every refusal, and texts that need no answer go nowhere.\n\n\
@@ -226,6 +228,10 @@ impl OpenExchange for Service {
 
     fn needs_cleartext(&self) -> bool {
         true
+    }
+
+    fn at_once(&self) -> usize {
+        self.running.most()
     }
 }
 
