@@ -12,9 +12,10 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 use crate::{Peer, config::Exempt, source::Source, sys::descriptors::most_descriptors};
 
@@ -53,23 +54,28 @@ impl Crowd {
         let Bounds { most, most_per_source, exempt } = &seats.bounds;
         let source = Some(Source::of(peer)).filter(|_| !exempt.holds(peer));
         let of_source = source.filter(|_| most_per_source < most);
+        let mut displaced = Vec::new();
         let groups = [
             of_source.map(|source| (Group::Source(source), *most_per_source)),
             quota.map(|quota| (Group::Door(quota.door), quota.most)),
         ];
         for (group, most) in groups.into_iter().flatten() {
             if seats.groups.get(&group).is_some_and(|inside| inside.len() >= most) {
-                seats.give_up_one_of(Some(group));
+                displaced.extend(seats.give_up_one_of(Some(group)));
             }
         }
         if seats.bounds.drops(seats.all.len()) {
-            seats.give_up_one_of(None);
+            displaced.extend(seats.give_up_one_of(None));
         }
         let groups = groups.map(|group| group.map(|(group, _)| group));
-        let seat =
-            Arc::new(Seat { index: AtomicUsize::new(seats.all.len()), groups, given_up: Notify::new() });
+        let seat = Arc::new(Seat {
+            index: AtomicUsize::new(seats.all.len()),
+            groups,
+            given_up: Notify::new(),
+            left: Notify::new(),
+        });
         seats.add(&seat);
-        Place { crowd: Arc::clone(self), seat }
+        Place { crowd: Arc::clone(self), seat, displaced }
     }
 
     /// How many are inside now, of how many at most, and how many gave their places up so far.
@@ -120,9 +126,23 @@ impl Quota {
 pub struct Place {
     crowd: Arc<Crowd>,
     seat: Arc<Seat>,
+    displaced: Vec<Arc<Seat>>,
 }
 
 impl Place {
+    /// Ends when they have left who gave their places up for this one: a door accepts nobody before that, so that
+    /// there are no more connections than places. Whoever takes its time to leave keeps the door no longer than
+    /// [`LEAVING`].
+    pub(super) fn vacated(&mut self) -> impl Future<Output = ()> + use<> {
+        let displaced = std::mem::take(&mut self.displaced);
+        let left = async move {
+            for seat in displaced {
+                seat.left.notified().await;
+            }
+        };
+        async { _ = timeout(LEAVING, left).await }
+    }
+
     /// Ends when the place was given to somebody else.
     pub async fn given_up(&self) {
         self.seat.given_up.notified().await;
@@ -132,6 +152,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.crowd.seats().remove(&self.seat);
+        self.seat.left.notify_one();
     }
 }
 
@@ -141,6 +162,8 @@ struct Seat {
     index: AtomicUsize,
     groups: [Option<Group>; 2],
     given_up: Notify,
+    /// Its place is dropped, and with it all that it had.
+    left: Notify,
 }
 
 /// What a seat is counted under, beside the whole.
@@ -168,12 +191,13 @@ impl Seats {
     }
 
     /// One at random has to go: of a group, or of all.
-    fn give_up_one_of(&mut self, group: Option<Group>) {
+    fn give_up_one_of(&mut self, group: Option<Group>) -> Option<Arc<Seat>> {
         let among = group.map_or(Some(&self.all), |group| self.groups.get(&group));
-        let Some(seat) = among.and_then(|among| among.get(at_random(among.len()))).cloned() else { return };
+        let seat = among.and_then(|among| among.get(at_random(among.len()))).cloned()?;
         self.remove(&seat);
         self.given_up += 1;
         seat.given_up.notify_one();
+        Some(seat)
     }
 
     /// Takes `seat` out, if it is still there, and tells the one that moves into its index.
@@ -197,6 +221,9 @@ impl Seats {
         }
     }
 }
+
+/// How long a door waits for whoever gave its place up. It takes microseconds but where a client of calls is told.
+const LEAVING: Duration = Duration::from_millis(50);
 
 /// At most half of the descriptors that this process may open, and at least one place.
 fn affordable(most: usize) -> usize {
@@ -268,6 +295,25 @@ mod tests {
         drop(places);
         assert_eq!(crowd.count().0, 0);
         assert!(crowd.seats().groups.is_empty());
+    }
+
+    #[tokio::test]
+    async fn s_004_a_newcomer_has_its_place_when_whoever_had_it_has_left() {
+        let crowd = Arc::new(Crowd::new(1));
+        let mut first = crowd.enter(&at("192.0.2.7"), None);
+        let start = std::time::Instant::now();
+        first.vacated().await;
+        let mut second = crowd.enter(&at("192.0.2.8"), None);
+        let mut vacated = pin!(second.vacated());
+        assert!(vacated.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(gone(std::slice::from_ref(&first)).len(), 1);
+        drop(first);
+        vacated.await;
+        let mut third = crowd.enter(&at("192.0.2.9"), None);
+        third.vacated().await;
+        assert!(start.elapsed() >= LEAVING, "one that does not leave is not waited for any longer");
+        drop(second);
+        third.vacated().await;
     }
 
     #[test]

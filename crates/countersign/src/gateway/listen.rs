@@ -155,8 +155,9 @@ impl Door {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let (inside, place, mut door) =
+                    let (inside, mut place, mut door) =
                         (Arc::clone(&host.inside), crowd.enter(&peer, host.quota), sessions.subscribe());
+                    let vacated = place.vacated();
                     // Nobody waits for a session to end: what it held is given back at once (S-02). Its state
                     // is boxed because the runtime copies that of a task several times.
                     tokio::spawn(async move {
@@ -168,6 +169,7 @@ impl Door {
                             _ = door.changed() => {}
                         }
                     });
+                    vacated.await;
                 }
                 Err(error) => {
                     // S-05: out of descriptors, for example. Waiting is what lets some be freed.
