@@ -20,6 +20,8 @@ pub mod group;
 #[cfg(unix)]
 pub mod gssapi;
 #[cfg(unix)]
+pub mod ids;
+#[cfg(unix)]
 pub mod inherited;
 #[cfg(unix)]
 pub mod krb5;

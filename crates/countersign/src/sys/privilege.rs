@@ -5,16 +5,21 @@
 #![allow(unsafe_code)]
 
 use std::{
+    fs::{File, Permissions},
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
+#[cfg(target_os = "linux")]
+use nix::unistd::Uid;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+
+pub use super::ids::Ids;
 
 /// Which of the two processes this is after [`split`], with its end of the socket between them.
 #[derive(Debug)]
@@ -108,36 +113,20 @@ pub fn receive(socket: impl AsFd, room: &mut [u8]) -> io::Result<(usize, Option<
     Ok((received.bytes, descriptors.pop()))
 }
 
-/// The ids to take on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Ids {
-    /// The user.
-    pub uid: u32,
-    /// The group.
-    pub gid: u32,
-    /// All groups of it.
-    pub groups: Vec<u32>,
-}
-
 impl Ids {
-    /// These.
-    pub fn new(uid: u32, gid: u32, groups: Vec<u32>) -> Self {
-        Self { uid, gid, groups }
-    }
-
     /// Makes a directory that this user can write to, if there is none and root may make it: what the files of a
-    /// service lie in. One that is there stays as it is.
+    /// service lie in. It has this mode, whatever the umask. One that is there stays as it is.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn make_directory(&self, path: &Path, mode: u32) -> io::Result<()> {
-        use std::os::unix::fs::{DirBuilderExt as _, fchown};
-        match std::fs::DirBuilder::new().mode(mode).create(path) {
+        use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, fchown};
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => {
                 let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::NOFOLLOW;
-                let made = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
-                fchown(made, Some(self.uid), Some(self.gid))
+                let made = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+                fchown(&made, Some(self.uid.as_raw()), Some(self.gid.as_raw()))?;
+                made.set_permissions(Permissions::from_mode(mode))
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error),
@@ -154,7 +143,6 @@ impl Ids {
         return Err(io::ErrorKind::Unsupported.into());
         #[cfg(target_os = "linux")]
         {
-            use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
             use rustix::thread::{
                 CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities,
             };
@@ -166,11 +154,7 @@ impl Ids {
                     removed => removed?,
                 }
             }
-            let groups: Vec<Gid> = self.groups.iter().copied().map(Gid::from_raw).collect();
-            let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
-            setgroups(&groups)?;
-            setresgid(gid, gid, gid)?;
-            setresuid(uid, uid, Uid::from_raw(0))?;
+            self.take_on(Uid::from_raw(0))?;
             // Low ports, and the owners of socket files.
             let opening = CapabilitySet::NET_BIND_SERVICE | CapabilitySet::CHOWN | CapabilitySet::FOWNER;
             let sets = CapabilitySets {
@@ -192,24 +176,14 @@ impl Ids {
         return Err(io::ErrorKind::Unsupported.into());
         #[cfg(target_os = "linux")]
         {
-            use nix::unistd::{Uid, getgroups, getresgid, getresuid, setresuid, setuid};
             use rustix::thread::{CapabilitySet, capabilities};
-            let uid = Uid::from_raw(self.uid);
-            setresuid(uid, uid, uid)?;
+            nix::unistd::setresuid(self.uid, self.uid, self.uid)?;
             super::memory::keep_to_ourselves()?;
-            // Calls that have no effect and no error have happened, and nobody would notice.
-            let (uids, gids) = (getresuid()?, getresgid()?);
-            let mut groups: Vec<u32> = getgroups()?.into_iter().map(|group| group.as_raw()).collect();
-            let mut wanted = self.groups.clone();
-            groups.sort_unstable();
-            wanted.sort_unstable();
-            let are_ours = [uids.real, uids.effective, uids.saved].iter().all(|id| id.as_raw() == self.uid)
-                && [gids.real, gids.effective, gids.saved].iter().all(|id| id.as_raw() == self.gid)
-                && groups == wanted;
+            let are_ours = self.verify(&mut self.room()).is_ok();
             let sets = capabilities(None)?;
             let none = CapabilitySet::empty();
             let has_none = sets.permitted == none && sets.effective == none && sets.inheritable == none;
-            if self.uid != 0 && are_ours && has_none && setuid(Uid::from_raw(0)).is_err() {
+            if !self.uid.is_root() && are_ours && has_none {
                 return Ok(());
             }
             Err(io::Error::new(io::ErrorKind::PermissionDenied, "the system lets this process be root again"))
@@ -219,7 +193,7 @@ impl Ids {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, io::Read as _};
+    use std::io::Read as _;
 
     use super::*;
 
@@ -242,6 +216,27 @@ mod tests {
         drop(one);
         assert!(matches!(receive(&other, &mut room), Ok((0, None))));
         assert!(send(&other, b"x", None).is_err());
+    }
+
+    /// In a process of its own, for a umask is all threads'.
+    #[test]
+    fn a_directory_has_its_mode_and_owner_whatever_the_umask() {
+        const AGAIN: &str = "COUNTERSIGN_TEST_UMASK";
+        if let Some(folder) = std::env::var_os(AGAIN) {
+            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+            let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+            let ids = Ids::new(own.0, own.1, []);
+            let path = Path::new(&folder).join("made");
+            ids.make_directory(&path, 0o755).unwrap();
+            return ids.make_directory(&path, 0o700).unwrap();
+        }
+        use std::os::unix::fs::MetadataExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let test = "sys::privilege::tests::a_directory_has_its_mode_and_owner_whatever_the_umask";
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        let again = again.args(["--exact", test]).env(AGAIN, folder.path()).output().unwrap();
+        assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stdout));
+        assert_eq!(folder.path().join("made").metadata().unwrap().mode() & 0o7777, 0o755);
     }
 
     #[test]

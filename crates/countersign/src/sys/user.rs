@@ -18,10 +18,10 @@ use std::{
 
 use nix::{
     sys::stat::{Mode, umask},
-    unistd::{Gid, Uid, chdir, geteuid, setsid},
+    unistd::{Uid, chdir, geteuid, setsid},
 };
 
-use super::accounts::Account;
+use super::{accounts::Account, ids::Ids};
 
 /// Lets the child run as `account`, with all of its groups, in its home and a session of its own. The groups are
 /// looked up now, which may wait for the account database.
@@ -37,40 +37,36 @@ pub fn run_as(command: &mut Command, account: &Account) -> io::Result<()> {
     if !own.is_root() && own != uid {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "only root starts programs as others"));
     }
-    let mut ids = Ids {
-        uid,
-        gid: Gid::from_raw(account.gid),
-        groups: account.groups()?.into_iter().map(Gid::from_raw).collect(),
+    let ids = Ids::new(account.uid, account.gid, account.groups()?);
+    let mut becoming = Becoming {
+        room: ids.room(),
+        ids,
         home: CString::new(account.home.as_os_str().as_bytes())?,
-        room: Vec::new(),
         changes: own.is_root(),
     };
-    ids.groups.sort_by_key(|group| group.as_raw());
-    ids.groups.dedup();
-    // One more than there may be, so that one too many is seen.
-    ids.room = vec![0; ids.groups.len() + 1];
     // SAFETY: between fork and exec the closure makes system calls on what was made ready before the fork, and
     // touches neither the heap nor a lock.
-    unsafe { command.pre_exec(move || ids.assume()) };
+    unsafe { command.pre_exec(move || becoming.assume()) };
     Ok(())
 }
 
 /// Who to become.
-struct Ids {
-    uid: Uid,
-    gid: Gid,
-    groups: Vec<Gid>,
+struct Becoming {
+    ids: Ids,
     home: CString,
     /// For the kernel's answer.
     room: Vec<libc::gid_t>,
     changes: bool,
 }
 
-impl Ids {
+impl Becoming {
     fn assume(&mut self) -> io::Result<()> {
         setsid()?;
+        // As long as they may be raised.
+        have_usual_limits();
         if self.changes {
-            self.change()?;
+            self.ids.take_on(self.ids.uid)?;
+            self.ids.verify(&mut self.room)?;
         }
         umask(Mode::from_bits_truncate(0o022));
         // As login(1) does where there is no home: only now, with the user's own rights.
@@ -79,43 +75,14 @@ impl Ids {
         }
         Ok(())
     }
+}
 
-    /// This system has no such calls, nor a list of an account's groups.
-    #[cfg(target_vendor = "apple")]
-    fn change(&mut self) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    #[cfg(not(target_vendor = "apple"))]
-    fn change(&mut self) -> io::Result<()> {
-        use nix::unistd::{setgroups, setresgid, setresuid};
-        // Groups first: afterwards we may not any more.
-        setgroups(&self.groups)?;
-        setresgid(self.gid, self.gid, self.gid)?;
-        setresuid(self.uid, self.uid, self.uid)?;
-        self.verify()
-    }
-
-    /// S-84: calls that have no effect and no error have happened, and nobody would notice.
-    #[cfg(not(target_vendor = "apple"))]
-    fn verify(&mut self) -> io::Result<()> {
-        use nix::unistd::{getresgid, getresuid, setuid};
-        let (uids, gids) = (getresuid()?, getresgid()?);
-        let room = libc::c_int::try_from(self.room.len()).unwrap_or(libc::c_int::MAX);
-        // SAFETY: the buffer is valid for writing `room` ids, and any bytes are valid ids.
-        let count = unsafe { libc::getgroups(room, self.room.as_mut_ptr()) };
-        let groups = usize::try_from(count).ok().and_then(|count| self.room.get_mut(..count));
-        let groups = groups.ok_or(io::ErrorKind::PermissionDenied)?;
-        groups.sort_unstable();
-        let are_groups = groups.iter().copied().eq(self.groups.iter().map(|group| group.as_raw()));
-        let is_user = [uids.real, uids.effective, uids.saved].iter().all(|uid| *uid == self.uid);
-        let is_group = [gids.real, gids.effective, gids.saved].iter().all(|gid| *gid == self.gid);
-        let comes_back = !self.uid.is_root() && setuid(Uid::from_raw(0)).is_ok();
-        if is_user && is_group && are_groups && !comes_back {
-            return Ok(());
-        }
-        Err(io::ErrorKind::PermissionDenied.into())
-    }
+/// The gateway's own are those of who holds secrets: no core, and all memory locked. Programs of users have what a login
+/// gives them. What may not be raised stays as it is, for it is no right that is at stake.
+fn have_usual_limits() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: None });
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: Some(LOCKED), maximum: Some(LOCKED) });
 }
 
 /// Sees to it that the account has its directory for sockets (`XDG_RUNTIME_DIR`), 0700, as pam_systemd makes it.
@@ -158,6 +125,9 @@ fn open_directory(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
 }
 
+/// Bytes that a process may lock, as Linux has it since 5.16.
+const LOCKED: u64 = 8 << 20;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +155,25 @@ mod tests {
         let mut homeless = Command::new("/bin/pwd");
         run_as(&mut homeless, &Account { home: "/nonexistent/home".into(), ..own() }).unwrap();
         assert_eq!(homeless.output().unwrap().stdout, b"/\n");
+    }
+
+    #[test]
+    fn a_program_has_the_limits_of_a_login_and_not_those_of_the_gateway() {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "ulimit -l; ulimit -c; ulimit -H -c"]);
+        // As the gateway's unit has it.
+        let unit = || -> io::Result<()> {
+            setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None })?;
+            Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
+        };
+        // SAFETY: two system calls.
+        unsafe { command.pre_exec(unit) };
+        run_as(&mut command, &own()).unwrap();
+        match command.output() {
+            Ok(output) => assert_eq!(String::from_utf8_lossy(&output.stdout), "8192\n0\nunlimited\n"),
+            Err(refused) => assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied),
+        }
     }
 
     #[test]
