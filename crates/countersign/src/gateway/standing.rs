@@ -22,7 +22,7 @@ use crate::{
         accounts::own_uid,
         files, memory,
         privilege::{Child, Half, Ids, receive, send, split},
-        sandbox::{open_only, refuse_calls},
+        sandbox::{lets_through, open_only, refuse_calls},
     },
 };
 
@@ -154,7 +154,12 @@ impl Standing {
         };
         let calls = refuse_calls();
         match &files {
-            Ok(number) => tracing::info!("sandbox: other files are closed (Landlock {number})"),
+            Ok(number) => {
+                tracing::info!("sandbox: other files are closed (Landlock {number})");
+                if let Some(why) = lets_through(*number) {
+                    missing(format!("{why} (Landlock {number})"))?;
+                }
+            }
             Err(why) => missing(format!("no sandbox for files: {why}"))?,
         }
         match calls {
