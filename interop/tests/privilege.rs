@@ -140,6 +140,49 @@ fn s_094_the_process_that_listens_is_a_plain_user_and_asks_a_helper_for_the_rest
     }
 }
 
+/// A service manager kills what is left as soon as the first process has ended, which is what `stop` waits for.
+#[test]
+fn s_097_daemons_of_users_have_time_to_end_before_the_gateway_has_ended() {
+    let place = Place::new();
+    place.open_to_all();
+    let Some(alice) = Account::at_home(&place, "alice") else { return };
+    run_with_input(&mut Command::new("chpasswd"), format!("{}:{PASSWORD}\n", alice.name).as_bytes())
+        .expect_success();
+    let Some(service_account) = Account::create() else { return };
+    let service = SystemService::write("auth required pam_unix.so\naccount required pam_unix.so\n");
+    let given = place.file("given", PASSWORD);
+    let own = alice.folder(&place, "run");
+    // It has something to put away, which takes a while.
+    let script = place.file(
+        "daemon",
+        "trap 'sleep 0.7; echo away >ended; exit' TERM\n\
+         socat UNIX-LISTEN:$1,fork SYSTEM:'echo here' & while :; do wait; done\n",
+    );
+    alice.own(&script);
+    let backend = format!(
+        "session:template(path={own}/{{uid}}.sock,runtime-dir={own},start=\"/bin/sh {script} {{socket}}\")"
+    );
+    let low = format!("127.94.{}.{}:97", std::process::id() / 256 % 256, std::process::id() % 256);
+    let arguments = [
+        format!("--bind-ssl={low},auth=pam(service={})", service.name),
+        format!("--backend={backend}"),
+        format!("--user={}", service_account.name),
+    ];
+    let gateway = Gateway::start_in(place, &arguments, |_| {});
+    let client = Place::new();
+    let log_in = ["connect", "--trust-on-first-use", "--password-file", &given];
+    let address = format!("tls://{}@{low}/", alice.name);
+    let said = run_with_input(&mut countersign(&client, &[&log_in[..], &[&address]].concat()), b"");
+    assert!(said.stdout.contains("here"), "{}\n{}", said.all(), gateway.log());
+    // The helper holds passwords too, and keeps them off the disk if the gateway may.
+    let pid = gateway.daemon().id();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("the helper");
+    let helper = children.split_whitespace().next().and_then(|helper| helper.parse().ok()).expect("a number");
+    assert_eq!(status(helper, "VmLck") == "0 kB", status(pid, "VmLck") == "0 kB");
+    let place = gateway.stop();
+    assert_eq!(fs::read_to_string(place.path("alice/ended")).expect("the daemon's last words"), "away\n");
+}
+
 /// What the process gave up at its start it does not have when it reads its configuration again. That is told, and what
 /// was served is served.
 #[test]

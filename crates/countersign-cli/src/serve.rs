@@ -1,6 +1,9 @@
 //! `countersign serve`, `check` and `explain`: a configuration, run, judged, or put into words.
 
-use std::{ffi::OsString, os::unix::ffi::OsStringExt as _, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    ffi::OsString, os::unix::ffi::OsStringExt as _, path::PathBuf, process::ExitCode, sync::Arc,
+    time::Duration,
+};
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use countersign::{
@@ -151,8 +154,10 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<ExitCode, Report> {
             }
         }
     });
-    // S-97: a check that still runs has nobody to tell, and nothing waits for it.
-    runtime.shutdown_background();
+    // What is left of the sessions goes first, and then who holds their daemons. S-97: a check that still runs has
+    // nobody to tell, and is not waited for.
+    runtime.shutdown_timeout(LEFTOVERS);
+    standing.end();
     ended
 }
 
@@ -419,3 +424,6 @@ fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
+
+/// How long the tasks of an ended gateway may take to be dropped.
+const LEFTOVERS: Duration = Duration::from_secs(1);

@@ -35,7 +35,7 @@ pub use orders::Orders;
 pub use reload::Reread;
 pub use serve::{Gateway, Outcome, StartError};
 #[cfg(unix)]
-pub use standing::{Helper, Role, Standing};
+pub use standing::{Privileged, Role, Standing};
 
 pub use crate::{
     penalties::{Penalised, Penalties},

@@ -20,7 +20,7 @@ use crate::{
     modules::Registry,
     sys::{
         accounts::own_uid,
-        files, memory,
+        descendants, files, memory,
         privilege::{Child, Half, Ids, receive, send, split},
         sandbox::{lets_through, open_only, refuse_calls},
     },
@@ -33,7 +33,7 @@ pub enum Role {
     /// The one that listens.
     Gateway(Standing),
     /// The one that it asks.
-    Helper(Helper),
+    Helper(Privileged),
 }
 
 /// The standing of the process that listens.
@@ -42,6 +42,8 @@ pub struct Standing {
     becomes: Option<(RunAs, Ids)>,
     /// The helper, until it begins.
     waiting: Option<(OwnedFd, Child)>,
+    /// The helper, from then on.
+    serving: Option<Child>,
 }
 
 impl Standing {
@@ -57,18 +59,18 @@ impl Standing {
             (account, ids)
         });
         if becomes.is_none() && Sandbox::read(layers)? == Sandbox::Off {
-            return Ok(Role::Gateway(Self { becomes, waiting: None }));
+            return Ok(Role::Gateway(Self { becomes, waiting: None, serving: None }));
         }
         match split() {
             Ok(Half::Second(channel)) => {
                 let gateways = becomes.map(|(account, _)| account.uid);
-                Ok(Role::Helper(Helper { channel, gateways }))
+                Ok(Role::Helper(Privileged { channel, gateways }))
             }
             Ok(Half::First(channel, child)) => {
-                Ok(Role::Gateway(Self { becomes, waiting: Some((channel, child)) }))
+                Ok(Role::Gateway(Self { becomes, waiting: Some((channel, child)), serving: None }))
             }
             // Where nothing has to be changed, the system may be one without such things.
-            Err(_) if becomes.is_none() => Ok(Role::Gateway(Self { becomes, waiting: None })),
+            Err(_) if becomes.is_none() => Ok(Role::Gateway(Self { becomes, waiting: None, serving: None })),
             Err(error) => Err(refused("the helper cannot be split off", &error)),
         }
     }
@@ -111,7 +113,9 @@ impl Standing {
         match room.get(..length) {
             Some(BEGIN) => {
                 helper::settle();
-                helper::Helper::install(channel).map_err(gone)
+                helper::Channel::install(channel).map_err(gone)?;
+                self.serving = Some(child);
+                Ok(())
             }
             Some(why) if !why.is_empty() => {
                 let why = String::from_utf8_lossy(why).into_owned();
@@ -187,17 +191,27 @@ impl Standing {
         tracing::info!("the gateway is user {} without capabilities now, and {helper}", account.name);
         Ok(())
     }
+
+    /// Has the helper end, and waits until it and what it had started have ended, or have been given their time. A
+    /// service manager that kills what is left when this process ends kills nothing then that would have ended by itself.
+    pub fn end(self) {
+        if let Some((channel, child)) = helper::installed().zip(self.serving) {
+            channel.close();
+            child.reap();
+        }
+        descendants::gone_within(LAST_SECONDS);
+    }
 }
 
 /// The process that is asked.
 #[derive(Debug)]
-pub struct Helper {
+pub struct Privileged {
     channel: OwnedFd,
     /// The user that the gateway becomes.
     gateways: Option<u32>,
 }
 
-impl Helper {
+impl Privileged {
     /// Waits for its beginning, and serves until the gateway is gone.
     ///
     /// # Errors
@@ -208,6 +222,8 @@ impl Helper {
             return Ok(());
         }
         memory::keep_to_ourselves()?;
+        // Where it cannot be, the gateway says so for itself.
+        let _ = memory::keep_off_the_disk();
         if let Some(uid) = self.gateways {
             files::share_secrets_with(uid);
         }
@@ -235,7 +251,8 @@ impl Helper {
         send(&self.channel, BEGIN, None)?;
         let served = helper::serve(&self.channel, runtime.handle());
         // Daemons that it started are asked to end when their tasks are dropped.
-        runtime.shutdown_timeout(Duration::from_secs(2));
+        runtime.shutdown_timeout(LAST_SECONDS);
+        descendants::gone_within(LAST_SECONDS);
         served
     }
 }
@@ -243,5 +260,8 @@ impl Helper {
 fn refused(what: &'static str, error: &io::Error) -> ConfigError {
     ConfigError::new(what, error.to_string(), "start the gateway as root, or write user=root to stay root")
 }
+
+/// What programs have that are asked to end.
+const LAST_SECONDS: Duration = Duration::from_secs(2);
 
 const BEGIN: &[u8] = b"begin";

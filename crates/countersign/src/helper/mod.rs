@@ -70,21 +70,27 @@ pub(crate) fn is_wanted() -> bool {
 }
 
 /// The helper of this process, if it has one. There is one at most, as a process has one user.
-pub(crate) fn installed() -> Option<&'static Helper> {
+pub(crate) fn installed() -> Option<&'static Channel> {
     INSTALLED.get()
 }
 
-/// The helper, seen from the gateway.
+/// The gateway's end of what it asks the helper by.
 #[derive(Debug)]
-pub(crate) struct Helper {
-    channel: OwnedFd,
+pub(crate) struct Channel {
+    socket: OwnedFd,
 }
 
-impl Helper {
-    /// Has the process at the other end of `channel` asked from now on.
-    pub(crate) fn install(channel: OwnedFd) -> io::Result<()> {
-        set_socket_timeout(&channel, Timeout::Send, Some(PATIENCE))?;
-        INSTALLED.set(Self { channel }).map_err(|_| io::Error::other("there is a helper already"))
+impl Channel {
+    /// Has the process at the other end of `socket` asked from now on.
+    pub(crate) fn install(socket: OwnedFd) -> io::Result<()> {
+        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+        INSTALLED.set(Self { socket }).map_err(|_| io::Error::other("there is a helper already"))
+    }
+
+    /// Asks for nothing any more, upon which the helper ends.
+    pub(crate) fn close(&self) {
+        // One that is gone has been closed by it.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
     }
 
     /// Asks, and waits for the answer.
@@ -97,7 +103,7 @@ impl Helper {
             return Err(too_long());
         }
         let (ours, theirs) = privilege::packet_pair()?;
-        privilege::send(&self.channel, &packet, Some(std::os::fd::AsFd::as_fd(&theirs)))?;
+        privilege::send(&self.socket, &packet, Some(std::os::fd::AsFd::as_fd(&theirs)))?;
         drop(theirs);
         let line = Line(ours);
         let (text, descriptor) = line.hear(limit)?;
@@ -255,7 +261,7 @@ fn too_long() -> io::Error {
 type Serve = Arc<dyn Fn(Request) + Send + Sync>;
 
 static OFFERS: Mutex<Option<HashMap<Name, Serve>>> = Mutex::new(None);
-static INSTALLED: OnceLock<Helper> = OnceLock::new();
+static INSTALLED: OnceLock<Channel> = OnceLock::new();
 static KNOWN: OnceLock<HashSet<Name>> = OnceLock::new();
 
 /// Why something cannot be configured that was not at the start.
@@ -285,13 +291,13 @@ mod tests {
     use super::*;
 
     /// A helper in a thread, and its channel.
-    fn helper() -> Helper {
+    fn helper() -> Channel {
         let (ours, theirs) = privilege::packet_pair().unwrap();
         thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             serve(&theirs, runtime.handle()).unwrap();
         });
-        Helper { channel: ours }
+        Channel { socket: ours }
     }
 
     const SOON: Duration = Duration::from_secs(20);
@@ -326,7 +332,7 @@ mod tests {
         let too_long = vec![0; MOST_BYTES + 1];
         for noise in [&b"x"[..], &[0; 31], &[0; 32], &[0xff; 4096], &too_long] {
             for line in [None, Some(std::os::fd::AsFd::as_fd(&theirs))] {
-                privilege::send(&helper.channel, noise, line).unwrap();
+                privilege::send(&helper.socket, noise, line).unwrap();
             }
         }
         drop(theirs);

@@ -1,7 +1,14 @@
 //! The processes that descend from this one, wherever they went.
 //!
 //! Called by the worker of the module `pam`: some of PAM's modules start programs in a session of their own,
-//! which a signal to the process group does not reach.
+//! which a signal to the process group does not reach. Called at the end of the gateway and of its helper, which wait for
+//! the daemons of users.
+
+#[cfg(target_os = "linux")]
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 /// From now on, whoever in the line of descent loses its parent becomes a child of this process instead
 /// of init's, so that none is lost sight of.
@@ -33,6 +40,27 @@ pub fn kill_all() {
     }
 }
 
+/// Waits until no process that descends from this one runs any more, for `limit` at most. Says whether that is so.
+#[cfg(target_os = "linux")]
+pub fn gone_within(limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if linux::alive().is_empty() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(STEP);
+    }
+}
+
+/// Nobody is known.
+#[cfg(not(target_os = "linux"))]
+pub fn gone_within(_: std::time::Duration) -> bool {
+    true
+}
+
 /// Only Linux lists its processes to everybody.
 ///
 /// # Errors
@@ -48,6 +76,10 @@ pub fn kill_all() {}
 
 #[cfg(target_os = "linux")]
 const MOST_PASSES: usize = 100;
+
+/// How often it is looked whether they are gone.
+#[cfg(target_os = "linux")]
+const STEP: Duration = Duration::from_millis(20);
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -119,7 +151,9 @@ mod tests {
         while linux::alive().len() < 4 {
             std::thread::yield_now();
         }
+        assert!(!gone_within(Duration::ZERO));
         kill_all();
+        assert!(gone_within(Duration::ZERO));
         assert_eq!(linux::alive(), []);
         shell.wait().unwrap();
     }

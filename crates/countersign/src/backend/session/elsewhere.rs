@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     ConfigError, Identity, Username,
-    helper::{self, Helper, Name, Request},
+    helper::{self, Channel, Name, Request},
     transport::Stream,
     users::row::check_environment,
 };
@@ -49,7 +49,7 @@ enum Outcome {
 
 /// Opens a session by the helper.
 pub(super) async fn open(
-    helper: &'static Helper,
+    helper: &'static Channel,
     ordered_as: Name,
     identity: Identity,
     session: Option<String>,

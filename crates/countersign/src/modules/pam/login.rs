@@ -25,7 +25,7 @@ use crate::{
     proto::client::quotable,
     sys::{
         accounts::Account,
-        descendants,
+        descendants, memory,
         pam::{Code, Item, Pam, Question, Transaction},
     },
 };
@@ -99,6 +99,8 @@ fn end_with(socket: &UnixStream, session: &Arc<Session>) -> io::Result<JoinHandl
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     #[cfg(target_os = "linux")]
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    // Where it cannot be, the gateway has said so for itself.
+    let _ = memory::keep_off_the_disk();
     descendants::adopt()?;
     let (socket, session) = (socket.try_clone()?, Arc::clone(session));
     let watch = move || {

@@ -193,7 +193,7 @@ fn s_074_s_090_s_091_a_worker_holds_nothing_of_the_gateway_and_shows_nothing() {
     let script = r#"
         tr '\0' '\n' </proc/$PPID/cmdline >$0.seen; tr '\0' '\n' </proc/$PPID/environ >>$0.seen
         readlink /proc/$PPID/cwd >>$0.seen; for d in /proc/$PPID/fd/*; do readlink $d; done >$0.open
-        grep 'Max core' /proc/$PPID/limits >$0.core"#;
+        grep 'Max core' /proc/$PPID/limits >$0.core; grep VmLck /proc/$PPID/status >$0.locked"#;
     let rules = Rulebook::new(PASSES, script);
     let (kept, _other) = std::os::unix::net::UnixStream::pair().unwrap();
     // As a library would leave it open.
@@ -215,6 +215,10 @@ fn s_074_s_090_s_091_a_worker_holds_nothing_of_the_gateway_and_shows_nothing() {
     }
     let core = rules.read("script.core");
     assert_eq!(core.split_ascii_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    // Where any process of ours may keep its memory off the disk, it does.
+    let locked = rules.read("script.locked");
+    let may = crate::sys::memory::keep_off_the_disk().is_ok();
+    assert_eq!(locked.split_ascii_whitespace().nth(1) != Some("0"), may, "{locked}");
 }
 
 #[test]
