@@ -314,6 +314,12 @@ pub(super) const COMMON_OPTIONS: &[OptionSpec] = &[
     ),
     OptionSpec::new("start-timeout", "DURATION", "30s", "how long it may take until its socket is there"),
     OptionSpec::new("runtime-dir", "PATH", "/run/user/{uid}", "its XDG_RUNTIME_DIR, made if it is missing"),
+    OptionSpec::new(
+        "pass-env",
+        "NAME",
+        "",
+        "a variable that it is given as env_options of the login's table say; may be repeated",
+    ),
 ];
 
 /// Where a daemon may have to be started; what Xpra's clients wait for an answer.

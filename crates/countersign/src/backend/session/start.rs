@@ -41,6 +41,7 @@ use crate::{
         descriptors,
         user::{run_as, runtime_directory},
     },
+    users::row::check_environment,
 };
 
 /// What starts the daemons of a router, and those that it has started.
@@ -51,6 +52,8 @@ pub(super) struct Starter {
     idle: Option<Duration>,
     patience: Duration,
     runtime: Pattern,
+    /// The variables of the login's table that a daemon is given.
+    passed: Vec<String>,
     daemons: Arc<Mutex<Daemons>>,
 }
 
@@ -128,6 +131,7 @@ impl Starter {
             idle: idle.transpose()?,
             patience: options.duration("start-timeout", PATIENCE)?,
             runtime: Pattern::parse(options, "runtime-dir", runtime)?,
+            passed: passed(options)?,
             daemons: daemons_of(command.to_string()),
         }))
     }
@@ -230,7 +234,7 @@ impl Starter {
         let word = |word: &Pattern| Ok(word.of(owner)?.replace(SESSION, name).replace(SOCKET, &socket));
         let words = self.words.iter().map(word).collect::<Result<Vec<String>, BackendError>>()?;
         let runtime = PathBuf::from(self.runtime.of(owner)?);
-        let environment = owner.environment.clone();
+        let environment = self.variables(owner);
         let prepare = move || {
             let (program, arguments) = words.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
             let mut command = std::process::Command::new(program);
@@ -250,6 +254,18 @@ impl Starter {
         };
         prepared.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
     }
+
+    /// What is told of the user, which may be the word of a gateway that was taken over, as far as the configuration
+    /// names it: which variables choose the code of some program is known of no list.
+    fn variables(&self, owner: &Owner) -> Vec<(String, String)> {
+        let is_passed = |(name, _): &(String, String)| self.passed.contains(name);
+        let (passed, left): (Vec<_>, Vec<_>) = owner.environment.iter().cloned().partition(is_passed);
+        if !left.is_empty() {
+            let (user, left) = (owner.name.as_str(), left.len());
+            tracing::warn!(user, "{left} variables of env_options are left out: no pass-env= names them");
+        }
+        passed
+    }
 }
 
 impl Daemon {
@@ -266,6 +282,23 @@ fn daemons_of(command: String) -> Arc<Mutex<Daemons>> {
     let daemons = all.get(&command).and_then(Weak::upgrade).unwrap_or_default();
     all.insert(command, Arc::downgrade(&daemons));
     daemons
+}
+
+/// The names in `pass-env`.
+///
+/// # Errors
+/// One chooses which code a program runs, or is none.
+fn passed(options: &mut Options) -> Result<Vec<String>, ConfigError> {
+    let names: Vec<String> = options.take_all("pass-env").iter().map(|name| name.to_string()).collect();
+    let pairs: Vec<_> = names.iter().map(|name| (name.clone(), String::new())).collect();
+    match check_environment(&pairs) {
+        Ok(()) => Ok(names),
+        Err(_) => Err(options.error(
+            "pass-env",
+            "no user's table may set that",
+            "name variables as LANG, one with each pass-env=, and none that chooses which code a program runs",
+        )),
+    }
 }
 
 /// What login(1) sets.
@@ -419,7 +452,7 @@ fn pid(child: &Child) -> Option<Pid> {
 
 const SESSION: &str = "{session}";
 const SOCKET: &str = "{socket}";
-const STARTING: [&str; 3] = ["stop-when-idle", "start-timeout", "runtime-dir"];
+const STARTING: [&str; 4] = ["stop-when-idle", "start-timeout", "runtime-dir", "pass-env"];
 
 /// Where `pam_systemd` has it.
 const RUNTIME_DIR: &str = "/run/user/{uid}";

@@ -410,6 +410,35 @@ async fn a_daemon_that_ends_at_once_or_makes_no_socket_is_told_in_one_text() {
     }
 }
 
+/// Whoever has taken the gateway over says what the table says: only a list of what is wanted holds.
+#[tokio::test]
+async fn s_082_s_094_a_daemon_is_given_the_variables_that_its_router_names_and_no_others() {
+    let (folder, _sockets) = folder(&[]);
+    let script = folder.path().join("script");
+    std::fs::write(&script, "env >$0.env\n").unwrap();
+    let pair = |name: &str| (name.to_owned(), "given".to_owned());
+    for (passed, wanted) in [("", &[][..]), ("pass-env=ONE,pass-env=XPRA_X,", &["ONE", "XPRA_X"])] {
+        let text = format!(
+            "template(path={0}/{{uid}}.sock,min-uid=0,runtime-dir={0},{passed}start=\"/bin/sh {0}/script\")",
+            folder.path().display()
+        );
+        let (sessions, _) = parse(&text).unwrap();
+        let variables = ["ONE", "ONE_MORE", "XPRA_X", "GIO_MODULE_DIR", "VK_ICD_FILENAMES"].map(pair);
+        let identity = Identity::new(Username::parse("me").unwrap()).with_ids(Some(own_uid()), None);
+        let identity = identity.with_session(Vec::new(), variables.to_vec(), Vec::new());
+        // It ends without a socket, when it has said what it sees.
+        assert!(sessions.open_here(identity, None).await.is_err());
+        let seen = std::fs::read_to_string(script.with_extension("env")).unwrap();
+        let given: Vec<&str> = seen.lines().filter_map(|line| line.strip_suffix("=given")).collect();
+        assert_eq!(given.len(), wanted.len(), "{seen}");
+        assert!(wanted.iter().all(|name| given.contains(name)), "{seen}");
+    }
+    for option in ["pass-env=LD_PRELOAD,start=/x", "pass-env=A B,start=/x", "pass-env=ONE"] {
+        let text = format!("session:template(path=/x/{{uid}},{option})");
+        assert!(text.parse::<Backend>().is_err(), "{text}");
+    }
+}
+
 #[test]
 fn the_manual_names_every_router_and_option() {
     let page = include_str!("../../../../../docs/backends.md");
