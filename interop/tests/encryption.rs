@@ -5,7 +5,8 @@ use countersign_interop::{
     gateway::{Door, Gateway, countersign},
     grid::{Peer, Served, Transport},
     modules,
-    process::{Finished, must, run, run_with_input},
+    net::wait_for_unix,
+    process::{Daemon, Finished, must, program, run, run_with_input},
     xpra::{self, Attached, Session, exit},
 };
 
@@ -274,4 +275,69 @@ fn s_033_xpras_client_gives_a_code_away_under_aes() {
     arguments[0] = format!("--password-file={}", secrets.place.file("code", code.trim()));
     let address = format!("tcp://alice@127.0.0.1:{}/", gateway.port());
     xpra::expect_answer_of(&session, xpra::info(&address, &arguments, &[]));
+}
+
+/// `session:live` under AES at both ends: a daemon that dials in, and its user's clients, ours and Xpra's.
+#[test]
+fn daemons_that_dial_in_under_aes_are_reached_under_aes() {
+    let (secrets, session) = (Secrets::new(), Session::open("live-under-aes"));
+    let echo = secrets.place.path("echo");
+    let mut command = program(env!("CARGO_BIN_EXE_user-daemon"));
+    command.arg(&echo);
+    let daemon = Daemon::start(command);
+    wait_for_unix(&daemon, &echo);
+    let accounts = ["alice", "bob"].map(|name| format!("{name}|a word to get in|1000|1000||\n")).concat();
+    let accounts = secrets.place.file("accounts", accounts);
+    for (cipher, backend) in
+        [("AES", "session:live"), ("AES-GCM", "session:live"), ("AES", "xpra+session:live")]
+    {
+        let is_xpra = backend.starts_with("xpra");
+        let socket = if is_xpra { session.socket.clone() } else { secrets.place.text("echo") };
+        let gateway = Gateway::start(&[
+            format!(
+                "--bind-tcp=127.0.0.1:0,auth=multifile(filename={accounts}),keyfile={},encryption={cipher}",
+                secrets.key
+            ),
+            format!("--backend={backend}"),
+        ]);
+        let address = |user: &str| format!("tcp://{user}@127.0.0.1:{}/", gateway.port());
+        let connect = |key: &str, words: &[&str], user: &str| {
+            let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+            let ours = secrets.ours(cipher, key);
+            let arguments = [&["connect".to_owned()][..], &ours, &words, &[address(user)]].concat();
+            countersign(&secrets.place, &arguments)
+        };
+        let register = ["--register", &*format!("unix:{socket}"), "--session", "mail"];
+        run(&mut connect(&secrets.other, &register, "alice"))
+            .expect_code(76)
+            .expect_text("it has another key");
+        let dialled = Daemon::start(connect(&secrets.key, &register, "alice"));
+        let registered = |output: &str| output.contains("registered, waiting").then_some(());
+        dialled.wait_for("being registered", registered);
+        if is_xpra {
+            xpra::expect_answer_of(&session, xpra::info(&address("alice"), &secrets.xpra(&secrets.key), &[]));
+            let nobody = xpra::info(&address("bob"), &secrets.xpra(&secrets.key), &[]);
+            nobody.expect_code(exit::CONNECTION_FAILED).expect_text("you have no session here");
+            assert_ne!(xpra::info(&address("alice"), &secrets.xpra(&secrets.other), &[]).code, exit::OK);
+            continue;
+        }
+        // One after the other: the daemon dials in again for the second. More than one packet each way.
+        let sent = "all of these words. ".repeat(10_000);
+        for named in [&["--session", "mail"][..], &[]] {
+            let echoed = run_with_input(&mut connect(&secrets.key, named, "alice"), sent.as_bytes());
+            let echoed = echoed.expect_success();
+            assert!(
+                echoed.stdout.ends_with(&sent),
+                "{cipher}: {} bytes\n{}",
+                echoed.stdout.len(),
+                gateway.log()
+            );
+        }
+        let wrong = run(&mut connect(&secrets.other, &["--session", "mail"], "alice"));
+        wrong.expect_code(76).expect_text("it has another key");
+        let nobody = run(&mut connect(&secrets.key, &["--session", "mail"], "bob"));
+        nobody.expect_text("you have no session here").expect_without("uids");
+        let log = gateway.log();
+        assert!(!log.contains("0123456789abcdef") && !log.contains("a word to get in"), "{log}");
+    }
 }
