@@ -1,9 +1,12 @@
-//! What each failure of a login shows: text and exit code, at Debian's Xpra client and at ours, row by row
+//! What each failure of a login shows: text and exit code, at Xpra's clients, Debian's and a new one, and at ours, row by row
 //! (`docs/protocol/xpra.md`, the ends). The rows that differ by module are in `xpra_client.rs` and `xpra_server.rs`.
+
+use std::thread;
 
 use countersign_interop::{
     Place,
     gateway::{Gateway, countersign},
+    grid::Peer,
     net::dial,
     process::{Finished, run},
     wire::{self, Received, hello, honest, texts, with, without},
@@ -18,8 +21,10 @@ struct Row {
     backend: Option<String>,
     /// The password that the clients are given.
     password: Option<&'static str>,
-    /// The exit code of Xpra's client, and a part of what it prints.
+    /// The exit code of Debian's Xpra client, and a part of what it prints.
     xpra: (i32, &'static str),
+    /// That of 6.5.5, which tells a refusal from everything else and prints the same.
+    newer: i32,
     /// The same of ours, with more arguments.
     ours: (i32, &'static str, &'static [&'static str]),
 }
@@ -36,8 +41,12 @@ fn rows(place: &Place) -> Vec<Row> {
         backend: None,
         password: Some(RIGHT),
         xpra: REFUSED,
+        newer: exit::AUTHENTICATION_FAILED,
         ours: OURS_REFUSED,
     };
+    let key = place.file("key", "0123456789abcdef0123456789abcdef\n");
+    let alice = place.file("alice", format!("alice|{RIGHT}|1000|1000||\n"));
+    let crash = place.file_with_mode("crash", "#!/bin/sh\nkill -SEGV $$\n", 0o700);
     vec![
         Row { password: Some("wrong"), ..row("a wrong password", &file) },
         row(
@@ -48,8 +57,11 @@ fn rows(place: &Place) -> Vec<Row> {
         row("the constructor of a module says no", "auth=fail"),
         row("a module that refuses every answer", "auth=reject"),
         row("the second module of a chain says no", &format!("{file},auth=exec(command=/bin/false)")),
+        row("a module's program crashes", &format!("auth=exec(command={crash})")),
+        row("a module does not come to an end", "auth=exec(command=\"/bin/sleep 60\",timeout=1s)"),
         Row {
             xpra: (exit::CONNECTION_FAILED, "this login needs an encrypted connection"),
+            newer: exit::NO_SESSION,
             ours: (76, "use an encrypted address (tls://, wss://)", &[]),
             ..row(
                 "the password itself is wanted on an open wire",
@@ -57,28 +69,48 @@ fn rows(place: &Place) -> Vec<Row> {
             )
         },
         Row {
+            xpra: (exit::CONNECTION_FAILED, "this socket takes AES only"),
+            newer: exit::NO_SESSION,
+            ours: (76, "--encryption=AES", &[]),
+            ..row(
+                "the socket encrypts, and the client does not",
+                &format!("{file},encryption=AES,keyfile={key}"),
+            )
+        },
+        Row {
             password: None,
             xpra: (exit::PASSWORD_REQUIRED, ""),
+            newer: exit::PASSWORD_REQUIRED,
             ours: (79, "the server asks for a password, and none was found", &[]),
             ..row("the client has no credential", &file)
         },
         Row {
             xpra: (exit::OK, ""),
+            newer: exit::OK,
             ours: (0, "", &[]),
             ..row("the password is never asked for", "auth=none")
         },
         Row {
             password: None,
             xpra: (exit::OK, ""),
+            newer: exit::OK,
             ours: (76, "the server lets everybody in, and a login is required", &["--require-auth"]),
             ..row("the password is never asked for, and that is not allowed", "auth=none")
         },
         Row {
             backend: Some(format!("xpra+unix:{}", place.text("nobody-listens-here"))),
             xpra: (exit::CONNECTION_FAILED, "connection error"),
+            newer: exit::NO_SESSION,
             // Who it is there, our client is told by the gateway itself.
             ours: (0, "proofs=", &[]),
             ..row("the daemon behind is not there", &file)
+        },
+        Row {
+            backend: Some("xpra+session:live".to_owned()),
+            xpra: (exit::CONNECTION_FAILED, "you have no session here"),
+            newer: exit::NO_SESSION,
+            ours: (0, "proofs=", &[]),
+            ..row("the user has no session", &format!("auth=multifile(filename={alice})"))
         },
     ]
 }
@@ -86,24 +118,49 @@ fn rows(place: &Place) -> Vec<Row> {
 #[test]
 fn each_failure_shows_both_clients_what_it_should() {
     let place = Place::new();
-    for (number, row) in rows(&place).into_iter().enumerate() {
-        let mut arguments =
-            vec![format!("--bind-tcp=127.0.0.1:0,{}", row.chain), "--refusal-delay=50ms".to_owned()];
-        arguments.extend(row.backend.map(|backend| format!("--backend={backend}")));
-        let gateway = Gateway::start(&arguments);
-        let address = format!("tcp://alice@127.0.0.1:{}/", gateway.port());
-        let given: Vec<String> = row
-            .password
-            .map(|password| format!("--password-file={}", place.file(&format!("given-{number}"), password)))
-            .into_iter()
-            .collect();
-        eprintln!("{}: {}", row.cause, row.chain);
+    for row in rows(&place) {
+        let (gateway, address, given) = row.gate(&place);
         shows(xpra::info(&address, &given, &[]), row.xpra);
         let (code, text, more) = row.ours;
         let more: Vec<String> = more.iter().map(|&argument| argument.to_owned()).collect();
         let arguments = [vec!["info".to_owned()], given, more, vec![address]].concat();
         shows(run(&mut countersign(&place, &arguments)), (code, text));
         assert!(!gateway.log().contains(RIGHT), "{}", gateway.log());
+    }
+}
+
+/// Its exit codes are others: 28 for a refused login, 18 for any other end.
+#[test]
+fn each_failure_shows_a_newer_client_what_it_should() {
+    let place = Place::new();
+    if !Peer::Xpra6.is_here() {
+        return;
+    }
+    // Each waits for its own client most of the time.
+    let folder = &place;
+    thread::scope(|scope| {
+        for row in rows(folder) {
+            let _ = scope.spawn(move || {
+                let (gateway, address, given) = row.gate(folder);
+                shows(Peer::Xpra6.info(&address, &given, &[]), (row.newer, row.xpra.1));
+                assert!(!gateway.log().contains(RIGHT), "{}", gateway.log());
+            });
+        }
+    });
+}
+
+impl Row {
+    /// Its gateway, its address there, and what a client is given.
+    fn gate(&self, place: &Place) -> (Gateway, String, Vec<String>) {
+        eprintln!("{}: {}", self.cause, self.chain);
+        let mut arguments =
+            vec![format!("--bind-tcp=127.0.0.1:0,{}", self.chain), "--refusal-delay=50ms".to_owned()];
+        arguments.extend(self.backend.as_ref().map(|backend| format!("--backend={backend}")));
+        let gateway = Gateway::start(&arguments);
+        let address = format!("tcp://alice@127.0.0.1:{}/", gateway.port());
+        let name = format!("given-{}", gateway.port());
+        let given = self.password.map(|password| format!("--password-file={}", place.file(&name, password)));
+        (gateway, address, given.into_iter().collect())
     }
 }
 
