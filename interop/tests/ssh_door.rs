@@ -181,8 +181,8 @@ fn keys_log_in_as_authorized_keys_says() {
         .enumerate()
         .map(|(number, kind)| key(&place, &format!("k{number}"), kind))
         .collect();
-    let (stranger, rsa) = (key(&place, "stranger", "ed25519"), key(&place, "rsa", "rsa -b 3072"));
-    let lines: String = keys.iter().chain([&rsa]).map(|key| public(key) + "\n").collect();
+    let stranger = key(&place, "stranger", "ed25519");
+    let lines: String = keys.iter().map(|key| public(key) + "\n").collect();
     fs::create_dir(place.path("keys")).expect("an own folder");
     place.file("keys/alice", lines);
     let folder = place.text("keys");
@@ -195,7 +195,6 @@ fn keys_log_in_as_authorized_keys_says() {
             .expect_text("ssh-key:ssh-key:ssh");
     }
     door.login(&[], &[&identity(&stranger)]).expect_code(255).expect_text("Permission denied (publickey)");
-    door.login(&[], &[&identity(&rsa)]).expect_code(255);
     door.login(&[], &[]).expect_code(255);
     run(door.ssh_as("bob", &[], &[&identity(&keys[0])]).arg("127.0.0.1")).expect_code(255);
     // Of an agent's keys the third is the right one; after six in vain it is over.
@@ -214,6 +213,60 @@ fn keys_log_in_as_authorized_keys_says() {
     // Asking for another thing than the key is no way around it.
     door.login(&[("password", "x")], &["-oPreferredAuthentications=password,keyboard-interactive"])
         .expect_code(255);
+}
+
+/// RSA by SHA-2, and by neither SHA-1 nor a key that is too short; with `ssh` and with Paramiko.
+#[test]
+fn keys_of_rsa_log_in_with_sha_2_alone() {
+    let place = Place::new();
+    let [mine, stranger] = ["mine", "stranger"].map(|name| key(&place, name, "rsa -b 3072"));
+    let (short, authority) = (key(&place, "short", "rsa -b 1024"), key(&place, "authority", "rsa -b 2048"));
+    let certified = key(&place, "certified", "rsa -b 2048");
+    certify(&authority, &certified, &["-n", "alice"]);
+    fs::create_dir(place.path("keys")).expect("an own folder");
+    let lines = format!("{}\n{}\ncert-authority {}\n", public(&mine), public(&short), public(&authority));
+    place.file("keys/alice", lines);
+    let folder = place.text("keys");
+    let door = Door::open(place, &format!("auth=ssh-key(filename={folder}/%u)"));
+    let by = |key: &str, algorithms: &str| {
+        let options = [format!("-oIdentityFile={key}"), format!("-oPubkeyAcceptedAlgorithms={algorithms}")];
+        door.login(&[], &options.each_ref().map(String::as_str))
+    };
+    for algorithm in ["rsa-sha2-256", "rsa-sha2-512"] {
+        by(&mine, algorithm).expect_success().expect_text("ssh-key:ssh-key:ssh");
+        by(&stranger, algorithm).expect_code(255).expect_text("Permission denied (publickey)");
+        by(&short, algorithm).expect_code(255);
+        by(&certified, &format!("{algorithm}-cert-v01@openssh.com")).expect_success();
+        // The key by itself is in no line.
+        by(&certified, algorithm).expect_code(255);
+    }
+    // ssh(1) keeps to what the gateway says that it takes.
+    by(&mine, "ssh-rsa").expect_code(255).expect_text("Permission denied (publickey)");
+    // Paramiko does not; the last one says SHA-2 and signs with SHA-1.
+    let paramiko = |key: &str, how: &str| {
+        let mut command = Command::new("/usr/bin/python3");
+        run(command.args(["-c", PARAMIKO_RSA, &door.gateway.port().to_string(), key, how]))
+    };
+    for how in ["rsa-sha2-256", "rsa-sha2-512"] {
+        paramiko(&mine, how).expect_success().expect_text("in");
+        paramiko(&stranger, how).expect_code(1).expect_text("AuthenticationException");
+    }
+    for how in ["ssh-rsa", "pretend"] {
+        paramiko(&mine, how).expect_code(1).expect_text("AuthenticationException");
+    }
+}
+
+/// The gateway signs for nobody by RSA (decision 0026).
+#[test]
+fn a_host_key_of_rsa_is_refused_at_start() {
+    let place = Place::new();
+    let host = key(&place, "host", "rsa -b 2048");
+    let socket = format!("--bind-ssh=127.0.0.1:0,auth=fail,host-key={host}");
+    let state = format!("--state-dir={}", place.text("state"));
+    run(&mut countersign(&place, &["serve", &state, &socket]))
+        .expect_code(78)
+        .expect_text("Ed25519 and ECDSA are")
+        .expect_text("ssh-keygen -t ed25519");
 }
 
 #[test]
@@ -454,6 +507,27 @@ for command in sys.argv[3:]:
     channel.settimeout(30)
     print(f"{command}: {status} {[line.rstrip() for line in channel.makefile()]}")
     channel.close()
+"#;
+
+/// Logs in by a key of RSA and one way to sign with it, or by one that says SHA-2 and signs with SHA-1.
+const PARAMIKO_RSA: &str = r#"
+import sys, paramiko
+port, path, how = sys.argv[1:]
+
+class Pretender(paramiko.RSAKey):
+    def sign_ssh_data(self, data, algorithm=None):
+        return super().sign_ssh_data(data, "ssh-rsa")
+
+key = (Pretender if how == "pretend" else paramiko.RSAKey).from_private_key_file(path)
+class Deaf(paramiko.Transport):
+    _preferred_pubkeys = ("rsa-sha2-512" if how == "pretend" else how,)
+    # What it hears from the gateway would overrule that.
+    server_extensions = property(lambda self: {}, lambda self, heard: None)
+
+transport = Deaf(("127.0.0.1", int(port)))
+transport.start_client(timeout=30)
+transport.auth_publickey("alice", key)
+print("in" if transport.is_authenticated() else "out")
 "#;
 
 /// A program that ends with the test.

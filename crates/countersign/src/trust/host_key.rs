@@ -52,7 +52,11 @@ pub fn from_file(path: &Path) -> Result<PrivateKey, ConfigError> {
         (true, _) => Err(wrong("it has a passphrase", "take it off with ssh-keygen -p -N ''")),
         (false, "ssh-ed25519") => Ok(key),
         (false, ecdsa) if ecdsa.starts_with("ecdsa-sha2-") => Ok(key),
-        _ => Err(wrong("it is of a kind that is not used here", "use one of Ed25519 or ECDSA")),
+        // Of RSA too: the time that signing by it takes would tell the key (RUSTSEC-2023-0071, decision 0026).
+        _ => {
+            let fix = "make one of Ed25519: ssh-keygen -t ed25519 -N '' -f FILE";
+            Err(wrong("it is of a kind that is not used here: Ed25519 and ECDSA are", fix))
+        }
     }
 }
 

@@ -46,8 +46,8 @@ impl Module for SshKey {
         "The client signs the login with a key that its ssh-agent or ssh-keygen holds: Ed25519, ECDSA, RSA (with SHA-2, \
          2048 bits and more), and keys on security devices. The signature is bound to the TLS session where there is one \
          of TLS 1.3, else to both ends' salts, and is of a kind that can never log in at SSH. Which keys are accepted is \
-         not told: a client may try six. On a socket of SSH it is the login's own signature; RSA and what a security key \
-         says of a touch are not read there.\n\n\
+         not told: a client may try six. On a socket of SSH it is the login's own signature; what a security key says of \
+         a touch is not read there.\n\n\
          The file is an authorized_keys file of sshd. %u in its name stands for the user's name, %h for the home \
          directory of the account of that name, %% for a percent sign; then the key proves that name. A file without \
          either is for everybody who has a key in it, and names nobody but by certificates. Read at each login, it must \

@@ -9,7 +9,7 @@ use std::{convert::Infallible, fmt, sync::Arc, time::Instant};
 
 use russh::{
     Disconnect, MethodKind, MethodSet, Preferred, SshId,
-    keys::{Algorithm, EcdsaCurve, PrivateKey},
+    keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey},
     server::{Auth, Config, Handle, RunningSession},
 };
 use tokio::{
@@ -44,11 +44,15 @@ impl SshServer {
     /// A server that is known by `key`.
     pub(super) fn new(key: PrivateKey) -> Result<Self, ConfigError> {
         let ecdsa = |curve| Algorithm::Ecdsa { curve };
+        let rsa = |hash| Algorithm::Rsa { hash: Some(hash) };
+        // What clients hear that they may sign with (RFC 8308), too; our own key is never one of RSA.
         let keys = [
             Algorithm::Ed25519,
             ecdsa(EcdsaCurve::NistP256),
             ecdsa(EcdsaCurve::NistP384),
             ecdsa(EcdsaCurve::NistP521),
+            rsa(HashAlg::Sha512),
+            rsa(HashAlg::Sha256),
         ];
         let config = Config {
             server_id: SshId::Standard("SSH-2.0-countersign".into()),

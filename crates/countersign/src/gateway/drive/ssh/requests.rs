@@ -4,7 +4,7 @@ use std::{pin::Pin, time::Duration};
 
 use russh::{
     Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Error, Pty,
-    keys::{Algorithm, Certificate},
+    keys::{Algorithm, Certificate, HashAlg, PublicKey, ssh_key::public::KeyData},
     server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey},
 };
 use tokio::{
@@ -93,6 +93,22 @@ fn probed(command: &[u8]) -> Option<(String, u32)> {
     }
 }
 
+/// Whether signatures by this key in this way are looked at. Those of RSA are with SHA-2 only (RFC 8332), and the key
+/// has as many bits as one has to have for `ssh-key` on every other socket: with fewer it is too easy to find, and with
+/// more somebody unknown decides how long we calculate.
+pub(super) fn is_checked(key: &PublicKey, algorithm: &Algorithm) -> bool {
+    match (key.key_data(), algorithm) {
+        (KeyData::Rsa(key), Algorithm::Rsa { hash: Some(HashAlg::Sha256 | HashAlg::Sha512) }) => {
+            let modulus = key.n().as_positive_bytes().unwrap_or_default();
+            // Its own count is of whole bytes.
+            let unused = modulus.first().map_or(0, |first| first.leading_zeros());
+            RSA_BITS.contains(&key.key_size().saturating_sub(unused))
+        }
+        (KeyData::Rsa(_), _) | (_, Algorithm::Rsa { .. }) => false,
+        _ => true,
+    }
+}
+
 /// The session's end of a connection.
 pub(super) struct Requests {
     tell: mpsc::Sender<Event>,
@@ -162,12 +178,10 @@ impl Handler for Requests {
         self.ask(user, Attempt::Password(Secret::new(password))).await
     }
 
-    /// Which keys are accepted is told to nobody who does not hold them (S-26). RSA cannot be checked by this build.
+    /// Which keys are accepted is told to nobody who does not hold them (S-26); which kinds are, to everybody. It comes
+    /// before a signature is checked, of a certificate's key too.
     async fn auth_publickey_offered(&mut self, _: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Error> {
-        match offer.algorithm {
-            Algorithm::Rsa { .. } => Ok(Auth::reject()),
-            _ => Ok(Auth::Accept),
-        }
+        Ok(if is_checked(offer.public_key, offer.algorithm) { Auth::Accept } else { Auth::reject() })
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
@@ -312,6 +326,9 @@ const FULL: usize = 256 * 1024;
 /// Commands of that kind that a client has: Xpra's run five for each place where they look.
 const MOST_PROBES: usize = 32;
 
+/// How long a key of RSA is (NIST SP 800-131A: from 2,048 bits on); no longer than our own verifier takes them.
+const RSA_BITS: std::ops::RangeInclusive<u32> = 2048..=8192;
+
 /// A room of two bytes is renewed when both were used.
 const LEAST: u32 = 2;
 
@@ -348,4 +365,28 @@ fn only_commands_of_known_clients_are_taken() {
         assert_eq!(purpose(other), None, "{other}");
     }
     assert_eq!(Purpose::of(&[0xff, b'_']), None);
+}
+
+#[cfg(test)]
+#[test]
+fn rsa_is_looked_at_with_sha_2_and_a_usual_length_alone() {
+    use russh::keys::ssh_key::{Mpint, public::RsaPublicKey};
+    let rsa_from = |first: u8, bytes: usize| {
+        let number = |bytes: &[u8]| Mpint::from_positive_bytes(bytes);
+        let modulus = [&[first][..], &vec![1; bytes - 1]].concat();
+        let key = RsaPublicKey::new(number(&[1, 0, 1]), number(&modulus)).unwrap();
+        PublicKey::new(KeyData::Rsa(key), "")
+    };
+    let rsa = |bytes| rsa_from(0x80, bytes);
+    let by = |hash| Algorithm::Rsa { hash };
+    for (bytes, looked_at) in
+        [(128, false), (255, false), (256, true), (384, true), (1024, true), (1025, false), (2048, false)]
+    {
+        for hash in [HashAlg::Sha256, HashAlg::Sha512] {
+            assert_eq!(is_checked(&rsa(bytes), &by(Some(hash))), looked_at, "{bytes} bytes");
+        }
+        assert!(!is_checked(&rsa(bytes), &by(None)), "SHA-1");
+        assert!(!is_checked(&rsa(bytes), &Algorithm::Ed25519), "another kind than the key's");
+    }
+    assert!(!is_checked(&rsa_from(0x7f, 256), &by(Some(HashAlg::Sha256))), "2,047 bits");
 }
