@@ -1,5 +1,6 @@
 //! vsock: a whole login between the built gateway and the built client. A machine calls itself only where its kernel
-//! has `vsock_loopback`; what holds without that is in the unit tests of `transport` and `peercred`.
+//! has `vsock_loopback`; `cargo xtask vsock` runs this very test in a virtual one that has it. What holds without is in the
+//! unit tests of `transport` and `peercred`.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use countersign_interop::{
 #[test]
 fn s_033_s_063_a_login_over_vsock_tells_the_machine_and_may_use_the_password_itself() {
     if !Path::new("/dev/vsock").exists() {
-        eprintln!("NOT PLAYED: this kernel has no vsock");
+        eprintln!("NOT PLAYED: this kernel has no vsock; `cargo xtask vsock` plays it in a virtual machine");
         return;
     }
     let place = Place::new();
@@ -34,7 +35,10 @@ fn s_033_s_063_a_login_over_vsock_tells_the_machine_and_may_use_the_password_its
     let [plain, cleartext, another] = ports[..] else { panic!("three ports: {log}") };
     assert!(plain != cleartext && cleartext != another && !plain.is_empty(), "{log}");
     if !Path::new("/sys/module/vsock_loopback").exists() {
-        eprintln!("NOT PLAYED: the kernel has no vsock_loopback, so nothing can call this machine");
+        eprintln!(
+            "NOT PLAYED: the kernel has no vsock_loopback, so nothing can call this machine; \
+             `cargo xtask vsock` plays it in a virtual one"
+        );
         return;
     }
     let ask = |port: &str, password: &str| {
@@ -48,4 +52,5 @@ fn s_033_s_063_a_login_over_vsock_tells_the_machine_and_may_use_the_password_its
     drop(ask(plain, &wrong).expect_code(77));
     drop(ask(another, &word).expect_code(77));
     assert!(gateway.log().contains("cid=1"), "{}", gateway.log());
+    eprintln!("PLAYED: the right word is in twice, another word and the number of another machine are out");
 }

@@ -6,7 +6,12 @@ use crate::step::{Failed, is_installed, run, skipped, succeeds};
 
 /// Installs what is missing. Nothing is started, stopped or upgraded on the way.
 pub(crate) fn install() -> Result<(), Failed> {
-    let missing: Vec<_> = NEEDED.iter().filter(|(program, _)| !is_there(program)).collect();
+    install_these(NEEDED)
+}
+
+/// The same for these programs and their packages.
+pub(crate) fn install_these(needed: &[(&str, &str)]) -> Result<(), Failed> {
+    let missing: Vec<_> = needed.iter().filter(|(program, _)| !is_there(program)).collect();
     let mut packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
     packages.dedup();
     if packages.is_empty() {

@@ -8,6 +8,7 @@ mod deps;
 mod fuzz;
 mod step;
 mod suite;
+mod vsock;
 mod xpra;
 
 use std::{
@@ -75,6 +76,11 @@ const COMMANDS: &[Command] = &[
         name: "fuzz",
         summary: "each fuzz target for 10 seconds, or for as many as given",
         run: fuzz::run,
+    },
+    Command {
+        name: "vsock",
+        summary: "the login over vsock, played in a virtual machine: for kernels without vsock_loopback",
+        run: vsock::play,
     },
     Command {
         name: "windows",
