@@ -9,7 +9,8 @@ use super::{
 use crate::{
     Claim, ConfigError, Identity, Peer, Refusal, Secret, Username, Verifier,
     proto::{chain::CheckPassword, error::Reason, mechanism::otp::OtpSecret},
-    trust::{Trust, TrustStore, now},
+    sys::clock,
+    trust::{Trust, TrustStore},
     users::multifile,
 };
 
@@ -140,8 +141,9 @@ fn spend(store: &TrustStore, secret: &OtpSecret, code: &Secret) -> Result<(), Re
     }
 }
 
+/// As the clock says, for an authenticator has one too. If it was set back, the mark refuses what was used.
 fn seconds() -> u64 {
-    u64::try_from(now()).unwrap_or(0)
+    clock::wall().as_secs()
 }
 
 /// A file of names and secrets, read again when it changes.

@@ -1,5 +1,40 @@
-//! Times of day, as this system's time zone has them.
+//! The time: as the system's clock has it, as it goes on whatever is done to that clock, and times of day as this
+//! system's time zone has them.
 #![allow(unsafe_code)]
+
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Time since 1970, for whatever ends by the calendar. While this process lives it never runs back: a clock that is
+/// set back opens nothing again that had ended (S-98).
+pub fn since_1970() -> Duration {
+    wall().max(steady())
+}
+
+/// The same in seconds.
+pub fn now() -> i64 {
+    seconds(since_1970())
+}
+
+/// Time since 1970 by the clock at the first call, and on from there evenly: who waits for something waits neither
+/// longer nor shorter when the clock is set (S-98).
+pub fn steady() -> Duration {
+    static START: OnceLock<(Duration, Instant)> = OnceLock::new();
+    let (at, start) = START.get_or_init(|| (wall(), Instant::now()));
+    at.saturating_add(start.elapsed())
+}
+
+/// Time since 1970 as the system's clock says: for what has to agree with somebody else's.
+pub fn wall() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Whole seconds.
+pub fn seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
 
 /// A date and time of day as people write it.
 #[derive(Clone, Copy, Debug)]

@@ -20,7 +20,6 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, SystemTime},
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -49,7 +48,7 @@ use super::{
     sqlite::SqliteStore,
     store::{Change, Known, Store},
 };
-use crate::{Identity, Refusal, proto::error::Reason, transport::tls::Fingerprint};
+use crate::{Identity, Refusal, proto::error::Reason, sys::clock::now, transport::tls::Fingerprint};
 
 /// The accepted certificates of one gateway.
 pub struct TrustStore {
@@ -289,15 +288,6 @@ impl fmt::Debug for TrustStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrustStore").field("store", &self.store).finish_non_exhaustive()
     }
-}
-
-/// Seconds since 1970 by the system's clock: entries end by the calendar.
-pub(crate) fn now() -> i64 {
-    i64::try_from(since_1970().as_secs()).unwrap_or(i64::MAX)
-}
-
-fn since_1970() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 fn unknown(fingerprint: &Fingerprint) -> TrustError {

@@ -34,7 +34,6 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-pub(crate) use accepted::now;
 pub use accepted::{Lease, TrustStore};
 pub use entry::{Entry, Place, Revocation, Scope, Standing, Way};
 pub use error::{EnrolError, TrustError};
@@ -46,6 +45,8 @@ pub use newcomer::Newcomer;
 pub use passphrase::{ADVISED_LENGTH, NewPassphrase, Passphrase};
 pub use server_identity::ServerIdentity;
 pub use store::{Admission, Applied, Change, Contents, Known, Store};
+
+pub(crate) use crate::sys::clock::now;
 
 /// The trust store of a state directory, opened when the gateway is and not before: a configuration
 /// is judged without touching it. Clones are the same store.

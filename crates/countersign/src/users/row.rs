@@ -1,14 +1,14 @@
 //! One account as a table or a password file spells it, and what its columns mean.
 
-use std::{
-    sync::OnceLock,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::OnceLock;
 
 use zeroize::Zeroizing;
 
 use super::verifier::{Malformed, Secrets};
-use crate::{Identity, Secret, Username, sys::accounts};
+use crate::{
+    Identity, Secret, Username,
+    sys::{accounts, clock},
+};
 
 /// The columns of one account, as they stand. Absent and empty are the same.
 #[derive(Default)]
@@ -66,10 +66,9 @@ impl Row {
 
     /// Whether the account may not log in now, and why.
     pub(crate) fn closed(&self) -> Option<&'static str> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         match self.expires {
             _ if self.disabled => Some("the account is disabled"),
-            Some(expires) if u64::try_from(expires).unwrap_or(0) <= now => Some("the account has expired"),
+            Some(expires) if expires <= clock::now() => Some("the account has expired"),
             _ => None,
         }
     }

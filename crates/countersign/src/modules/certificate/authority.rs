@@ -31,7 +31,10 @@ use crate::{
     Claim, Identity, Peer, Refusal, Username,
     error::ConfigError,
     proto::chain::CheckPeer,
-    sys::files::{self, FileFault, Stamp},
+    sys::{
+        clock,
+        files::{self, FileFault, Stamp},
+    },
 };
 
 /// Lets in who shows a certificate of one of these authorities.
@@ -115,7 +118,8 @@ impl CheckPeer for Authority {
         let sent: Vec<CertificateDer<'_>> =
             shown.intermediates.iter().take(DEPTH).map(|der| CertificateDer::from(&**der)).collect();
         let leaf = CertificateDer::from(&*shown.der);
-        let verified = self.path()?.verify_client_cert(&leaf, &sent, UnixTime::now());
+        let now = UnixTime::since_unix_epoch(clock::since_1970());
+        let verified = self.path()?.verify_client_cert(&leaf, &sent, now);
         verified.map_err(|error| Refusal::peer_denied(error.to_string()))?;
         let names = Names::of(&shown.der).ok_or_else(|| Refusal::peer_denied("its names cannot be read"))?;
         if !self.listed.is_empty() && !self.listed.iter().any(|listed| listed.admits(&names)) {

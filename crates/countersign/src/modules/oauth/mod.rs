@@ -36,7 +36,7 @@ use crate::{
         error::Reason,
         mechanism::OAUTH,
     },
-    sys::files,
+    sys::{clock, files},
 };
 
 pub(super) struct OAuth;
@@ -224,7 +224,7 @@ impl Judge {
         let mut refusal = wrong("the token's signature is wrong");
         for key in found {
             match decode::<Map<String, Value>>(token, &key, &validation) {
-                Ok(token) => return Ok(token.claims),
+                Ok(token) => return self.holds_now(&token.claims).map(|()| token.claims),
                 Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => {}
                 Err(error) => refusal = wrong(why(&error)),
             }
@@ -254,11 +254,16 @@ impl Judge {
         if issuer.zip(said).is_some_and(|(issuer, said)| said.as_str() != Some(issuer.text())) {
             return Err(wrong("the token is another issuer's"));
         }
+        self.holds_now(answer)
+    }
+
+    /// Whether the times of a token say that it is good now.
+    fn holds_now(&self, answer: &Map<String, Value>) -> Result<(), Refusal> {
         let time = |name: &str| match answer.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(time) => time.as_f64().map(Some).ok_or_else(|| wrong("a time in the answer is no number")),
         };
-        let (now, skew) = (jsonwebtoken::get_current_timestamp() as f64, self.skew.as_secs_f64());
+        let (now, skew) = (clock::since_1970().as_secs_f64(), self.skew.as_secs_f64());
         if time("exp")?.is_some_and(|end| end + skew <= now) {
             return Err(wrong("the token has expired"));
         }

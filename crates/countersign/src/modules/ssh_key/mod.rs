@@ -5,12 +5,7 @@ mod certificate;
 mod key;
 mod sources;
 
-use std::{
-    io::Read as _,
-    path::PathBuf,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{io::Read as _, path::PathBuf, sync::Arc};
 
 use authorized::{Line, LineOptions};
 use certificate::Certificate;
@@ -24,7 +19,7 @@ use crate::{
         error::Reason,
         mechanism::ssh_key::{IN_SSH, Login, NO_MORE, Signed},
     },
-    sys::{accounts::Account, files},
+    sys::{accounts::Account, clock, files},
 };
 
 pub(super) struct SshKey;
@@ -236,7 +231,7 @@ impl Tries {
         certificate: Option<&Certificate<'_>>,
         presence: Presence,
     ) -> Result<bool, &'static str> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = clock::since_1970().as_secs();
         options.judge(now, &self.peer)?;
         let (mut names, mut no_touch, mut verify) = (false, options.no_touch, options.verify_required);
         if let Some(certificate) = certificate {

@@ -363,7 +363,7 @@ fn security_keys_must_be_touched_and_know_the_person_where_that_is_asked() {
 
 #[test]
 fn certificates_count_for_whom_when_and_where_they_say() {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let now = crate::sys::clock::wall().as_secs();
     let good = |about: About<'_>, options: &str, kind: &str| {
         let (authority, key) = (Key::new("ecdsa-sha2-nistp256"), Key::new(kind));
         let (_folder, chain) = users(&authority.line(options));

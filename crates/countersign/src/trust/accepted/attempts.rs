@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
-use super::{TrustStore, now};
+use super::TrustStore;
 use crate::{
     Peer, Refusal,
     proto::error::Reason,
+    sys::clock::{seconds, steady},
     trust::{
         TrustError, guesses,
         store::{Applied, Change},
@@ -65,12 +66,12 @@ impl TrustStore {
         judge: impl FnOnce() -> Result<T, E>,
         counts: impl FnOnce(&E) -> bool,
     ) -> Result<Result<T, E>, Duration> {
-        self.guesses.lock().charge(keys, now())?;
+        self.guesses.lock().charge(keys, seconds(steady()))?;
         let judged = judge();
         let notes = {
             let mut guesses = self.guesses.lock();
             if !judged.as_ref().err().is_some_and(counts) {
-                guesses.refund(keys, now());
+                guesses.refund(keys, seconds(steady()));
             }
             guesses.notes(keys)
         };

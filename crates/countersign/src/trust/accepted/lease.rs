@@ -5,8 +5,12 @@ use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::sleep};
 
-use super::{TrustStore, since_1970};
-use crate::{Refusal, trust::entry::Place};
+use super::TrustStore;
+use crate::{
+    Refusal,
+    sys::clock::{seconds, since_1970},
+    trust::entry::Place,
+};
 
 impl TrustStore {
     /// Returns when a certificate is accepted at `place` no more: it was taken back, restricted or
@@ -32,7 +36,7 @@ impl TrustStore {
     /// How long a certificate is accepted at `place`, as things are; `None` for ever.
     fn left(&self, certificate: &[u8; 32], place: &Place) -> Result<Option<Duration>, Refusal> {
         let (since, view) = (since_1970(), self.view.read());
-        let now = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        let now = seconds(since);
         let expires = view.judged(certificate, place, now)?.expires;
         let end = u64::try_from(expires).ok().filter(|_| expires != i64::MAX).map(Duration::from_secs);
         Ok(end.map(|end| end.saturating_sub(since)))

@@ -296,7 +296,7 @@ async fn s_040_the_end_of_an_entry_is_told_in_time_and_may_be_moved() {
     });
     assert!(told.is_err(), "it was moved");
     lost().await;
-    let after = since_1970().checked_sub(Duration::from_secs(end.try_into().unwrap()));
+    let after = crate::sys::clock::since_1970().checked_sub(Duration::from_secs(end.try_into().unwrap()));
     assert!(after.is_some_and(|after| after < Duration::from_millis(100)), "{after:?}");
     assert!(judged(&store, &newcomer(1)).is_err() && store.leases.are_none());
     // An end that is over, and one that the clock cannot reach.
