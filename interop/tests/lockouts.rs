@@ -160,7 +160,10 @@ fn the_store_is_damaged_or_gone_and_a_reset_keeps_what_is_left() {
         let saved = rig.owner(&["trust", "export"]).expect_success().stdout;
         let arguments = rig.arguments.clone();
         let place = rig.gateway.stop();
-        damage(&place.path("state/state.db"));
+        // With its copy: a store alone is made again from that.
+        for name in ["state/state.db", "state/state.copy"] {
+            damage(&place.path(name));
+        }
         let mut serve = countersign(&place, &["serve", "--state-dir", &place.text("state")]);
         run(serve.args(&arguments)).expect_code(78).expect_text("countersign trust reset");
         let of_state = ["--state-dir", &place.text("state")];

@@ -47,6 +47,7 @@ use super::{
     passphrase::Passphrase,
     sqlite::SqliteStore,
     store::{Change, Known, Store},
+    twofold::Twofold,
 };
 use crate::{Identity, Refusal, proto::error::Reason, sys::clock::now, transport::tls::Fingerprint};
 
@@ -91,14 +92,21 @@ struct Rest {
 }
 
 impl TrustStore {
-    /// Opens the store in a state directory, for this process alone.
+    /// Opens the store in a state directory, for this process alone. One that is damaged or gone is made
+    /// again from its copy, which holds all that was ever answered, and the log says so.
     ///
     /// # Errors
-    /// Another process has it, or the store is missing, damaged or unreadable (S-53, S-64).
+    /// Another process has it, or the store is missing, damaged or unreadable, and its copy as well (S-53,
+    /// S-64).
     pub fn open(directory: &Path) -> Result<Self, TrustError> {
         super::durable::private_directory(directory).map_err(TrustError::Exposed)?;
         let lock = Lock::take(directory)?;
-        Self::over(Box::new(SqliteStore::open(directory)?), Some(lock))
+        let opened = || Self::over(Box::new(Twofold::open(directory)?), None);
+        let store = match opened() {
+            Err(damage) if Twofold::restore(directory, &damage)? => opened(),
+            opened => opened,
+        };
+        Ok(Self { _lock: Some(lock), ..store? })
     }
 
     /// Whether there is, or was, a store in a state directory; also where we may not look.
@@ -107,16 +115,15 @@ impl TrustStore {
     }
 
     /// Puts away whatever store there is in a state directory, also a damaged one, and makes an empty
-    /// one: the first place is free again. Gives the new name of the old file.
+    /// one: the first place is free again; one-time codes that were used stay used. Gives the new name of
+    /// the old file.
     ///
     /// # Errors
     /// Another process has it, or the directory cannot be changed.
     pub fn reset_in(directory: &Path) -> Result<Option<std::path::PathBuf>, TrustError> {
         super::durable::private_directory(directory).map_err(TrustError::Exposed)?;
         let _lock = Lock::take(directory)?;
-        let aside = SqliteStore::set_aside(directory, now())?;
-        SqliteStore::open(directory)?;
-        Ok(aside)
+        Twofold::reset(directory)
     }
 
     fn over(store: Box<dyn Store>, lock: Option<Lock>) -> Result<Self, TrustError> {

@@ -35,8 +35,11 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        let named = file.set_len(0).and_then(|()| file.rewind());
-        named.and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
+        // A full disk has no room for the name, and is no reason not to start (S-54).
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self { _file: file })
     }
 }

@@ -7,7 +7,7 @@
 //! | `passphrase`, `invitation`, `guesses` | what lets a certificate in, and how often it may be tried |
 //! | `multipass` | a passphrase's verifier that comes over from Multipass |
 //! | `newcomer`, `first_use` | who wants to come in; who may be the first |
-//! | `store`, `sqlite` | where it is kept: what a store must do; one in a file |
+//! | `store`, `sqlite`, `twofold` | where it is kept: what a store must do; one in a file; that one and its copy |
 //! | `lock`, `durable` | one program for a state directory; files that survive a crash |
 //! | `server_identity` | the gateway's own certificate |
 #![forbid(unsafe_code)]
@@ -28,6 +28,7 @@ mod passphrase;
 pub mod server_identity;
 mod sqlite;
 mod store;
+mod twofold;
 
 use std::{
     path::{Path, PathBuf},

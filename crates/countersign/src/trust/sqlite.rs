@@ -4,9 +4,10 @@
 //! FULL`), so that a kill at any moment leaves the state before or after it (S-50). The file is held
 //! exclusively.
 //!
-//! Damage never empties it (S-53): each row carries a checksum, the number of rows is kept beside
-//! them, and a second file, made when the store was, says that there must be one. `rows` holds what
-//! rows mean and how damage to one is seen; this file holds the steps and the life of the file.
+//! `twofold` keeps two of them. Damage never empties one (S-53): each row carries a checksum, the number of
+//! rows is kept beside them, and a second file, made when the store was, says that there must be one. `rows`
+//! holds what rows mean and how damage to one is seen, `place` how files come and go; this file holds the
+//! steps and the life of a store.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,8 +18,12 @@ use parking_lot::Mutex;
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior, params,
 };
+mod place;
 mod rows;
 
+pub(super) use place::{remove, set_aside};
+
+use place::appear;
 use rows::{
     DECIDES, TELLS, read_entry, read_invitation, read_known, read_passphrase, write_entry, write_invitation,
     write_passphrase,
@@ -58,6 +63,14 @@ impl SqliteStore {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(io(error)),
             _ => {}
         }
+        Self::at(path)
+    }
+
+    /// Opens a store that is there.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub(super) fn at(path: PathBuf) -> Result<Self, TrustError> {
         files::open_private(&path, false).map_err(|fault| {
             let what = format!("trust store {}", path.display());
             TrustError::Exposed(crate::ConfigError::new(what, fault.why(), fault.fix()))
@@ -76,31 +89,73 @@ impl SqliteStore {
         [FILE, MARKER].iter().any(|name| directory.join(name).try_exists().unwrap_or(true))
     }
 
-    /// Puts a store that cannot be used aside, and the files that belong to it, so that the next
-    /// [`SqliteStore::open`] makes a new one. Gives the new name; `None` if there was none.
+    /// Forgets that there ever was a store, so that the next [`SqliteStore::open`] makes one.
     ///
     /// # Errors
     /// The directory cannot be changed.
-    pub(super) fn set_aside(directory: &Path, now: i64) -> Result<Option<PathBuf>, TrustError> {
-        let path = directory.join(FILE);
-        let io = |error: std::io::Error| TrustError::Io { path: path.clone(), why: error.to_string() };
-        let aside = directory.join(format!("{FILE}.aside-{now}"));
-        let found = path.try_exists().map_err(io)?;
-        if found {
-            for suffix in ["-wal", "-shm"] {
-                let beside = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
-                match std::fs::rename(beside(&path), beside(&aside)) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
-                    _ => {}
-                }
+    pub(super) fn unmark(directory: &Path) -> Result<(), TrustError> {
+        let marker = directory.join(MARKER);
+        match std::fs::remove_file(&marker) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(TrustError::Io { path: marker, why: error.to_string() })
             }
-            std::fs::rename(&path, &aside).map_err(io)?;
+            _ => Ok(()),
         }
-        // Last: without it an empty place would be taken for a first start.
-        match std::fs::remove_file(directory.join(MARKER)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(error)),
-            _ => Ok(found.then_some(aside)),
+    }
+
+    /// Writes all there is to another file, which appears whole or not at all, in place of what is there.
+    ///
+    /// # Errors
+    /// There is no space for it, or this store is damaged.
+    pub(super) fn write_to(&self, path: &Path) -> Result<(), TrustError> {
+        appear(path, |unfinished| {
+            // A name that is not UTF-8 would be another name.
+            let unfinished = unfinished.to_str().ok_or(rusqlite::Error::InvalidPath(unfinished.into()))?;
+            self.connection.lock().execute("VACUUM INTO ?1", [unfinished]).map(drop)
+        })
+    }
+
+    /// How many changes were ever made in it: of two that were one, that with more has what the other lacks.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub(super) fn changes(&self) -> Result<i64, TrustError> {
+        self.looking(|connection| connection.query_row("SELECT made FROM changes", [], |row| row.get(0)))
+    }
+
+    /// Every mark, for a store that takes the place of this one.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub(super) fn marks(&self) -> Result<Vec<(String, i64)>, TrustError> {
+        self.looking(|connection| {
+            rows_of(connection, "SELECT key, height FROM marks", |row| Ok((row.get(0)?, row.get(1)?)))
+        })
+    }
+
+    /// Makes a change, and between the moment when it can be made and that when it is, does `first`. What that
+    /// fails with leaves the store as it was.
+    ///
+    /// # Errors
+    /// As [`Store::apply`], and those of `first`.
+    pub(super) fn apply_after(
+        &self,
+        change: &Change<'_>,
+        first: impl FnOnce() -> Result<(), TrustError>,
+    ) -> Result<Applied, TrustError> {
+        let failed = |error: rusqlite::Error| fault(&self.path, &error);
+        let mut connection = self.connection.lock();
+        let step = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let applied = make(&step, change).map_err(failed)?;
+        match applied {
+            Applied::Made => {
+                step.execute("UPDATE changes SET made = made + 1", []).map_err(failed)?;
+                first()?;
+                step.commit().map_err(failed)?;
+            }
+            Applied::Overtaken => step.rollback().map_err(failed)?,
         }
+        Ok(applied)
     }
 
     fn check_form(&self) -> Result<(), TrustError> {
@@ -120,7 +175,7 @@ impl SqliteStore {
         TrustError::Damaged { path: self.path.clone(), why: why.into() }
     }
 
-    fn looking<T>(
+    pub(super) fn looking<T>(
         &self,
         look: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
     ) -> Result<T, TrustError> {
@@ -215,17 +270,7 @@ impl Store for SqliteStore {
     }
 
     fn apply(&self, change: &Change<'_>) -> Result<Applied, TrustError> {
-        let mut connection = self.connection.lock();
-        let mut step = || {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let applied = make(&transaction, change)?;
-            match applied {
-                Applied::Made => transaction.commit()?,
-                Applied::Overtaken => transaction.rollback()?,
-            }
-            Ok(applied)
-        };
-        step().map_err(|error| fault(&self.path, &error))
+        self.apply_after(change, || Ok(()))
     }
 }
 
@@ -354,24 +399,13 @@ fn rows_of<T>(
 
 /// Makes an empty store that appears whole or not at all.
 fn create(path: &Path) -> Result<(), TrustError> {
-    let io = |error: std::io::Error| TrustError::Io { path: path.to_owned(), why: error.to_string() };
-    let unfinished = path.with_extension("new");
-    // A start that was killed may have left one. Nobody else makes one: the directory is locked.
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
-        _ => {}
-    }
-    files::create_private(&unfinished).map_err(io)?;
-    let made = Connection::open(&unfinished).and_then(|connection| {
+    appear(path, |unfinished| {
+        let connection = Connection::open(unfinished)?;
         connection.execute_batch(SCHEMA)?;
         connection.pragma_update(None, "application_id", APPLICATION)?;
         connection.pragma_update(None, "user_version", VERSION)?;
         connection.close().map_err(|(_, error)| error)
-    });
-    made.map_err(|error| fault(path, &error))?;
-    files::open_to_write(&unfinished).and_then(|file| file.sync_all()).map_err(io)?;
-    std::fs::rename(&unfinished, path).map_err(io)?;
-    files::sync_directory(files::directory_of(path)).map_err(io)
+    })
 }
 
 fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
@@ -405,7 +439,8 @@ fn fault(path: &Path, error: &rusqlite::Error) -> TrustError {
     }
 }
 
-const FILE: &str = "state.db";
+/// Its file in the state directory.
+pub(super) const FILE: &str = "state.db";
 
 /// Says that there was a store.
 const MARKER: &str = "state.made";
@@ -443,10 +478,12 @@ COMMIT;
 ";
 
 /// Made at every opening, in stores of earlier versions too. It changes nothing that those read.
-/// `first` has one row once there was an entry, which tells and decides nothing.
+/// `first` has one row once there was an entry, which tells and decides nothing; `changes` counts them.
 const LATER: &str = "
 CREATE TABLE IF NOT EXISTS marks (key TEXT PRIMARY KEY, height INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS first (place INTEGER PRIMARY KEY CHECK (place = 1), fingerprint BLOB) STRICT;
+CREATE TABLE IF NOT EXISTS changes (one INTEGER PRIMARY KEY CHECK (one = 1), made INTEGER NOT NULL) STRICT;
+INSERT OR IGNORE INTO changes VALUES (1, 0);
 ";
 
 #[cfg(test)]

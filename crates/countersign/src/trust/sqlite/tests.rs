@@ -112,10 +112,15 @@ fn a_store_of_an_earlier_version_knows_its_oldest_entry_as_the_first() {
 #[test]
 fn s_053_what_was_set_aside_makes_room_for_a_new_one() {
     let folder = folder();
-    assert_eq!(SqliteStore::set_aside(folder.path(), 5).unwrap(), None);
+    let path = folder.path().join(FILE);
+    assert_eq!(set_aside(&path, 5).unwrap(), None);
     with_one(folder.path());
-    fs::write(folder.path().join(FILE), b"broken").unwrap();
-    let aside = SqliteStore::set_aside(folder.path(), 5).unwrap().unwrap();
+    fs::write(&path, b"broken").unwrap();
+    fs::write(folder.path().join("state.db-wal"), b"of the broken one").unwrap();
+    let aside = set_aside(&path, 5).unwrap().unwrap();
+    assert!(!folder.path().join("state.db-wal").exists(), "the next store would take it for its own");
+    assert!(matches!(SqliteStore::open(folder.path()), Err(TrustError::Missing(_))));
+    SqliteStore::unmark(folder.path()).unwrap();
     assert_eq!(fs::read(aside).unwrap(), b"broken");
     let store = SqliteStore::open(folder.path()).unwrap();
     assert!(!store.load(&mut |_| {}).unwrap().initialised);
