@@ -15,6 +15,7 @@ pub mod fido;
 pub mod gateway;
 pub mod grid;
 pub mod grpc;
+pub mod haproxy;
 pub mod issuer;
 pub mod kdc;
 pub mod mariadb;

@@ -72,6 +72,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("nginx", "nginx-light"),
+    ("/usr/sbin/haproxy", "haproxy"),
     ("curl", "curl"),
     ("openssl", "openssl"),
     ("slapd", "slapd"),

@@ -28,6 +28,9 @@ pub struct Peer {
     /// What the request said that the connection became a WebSocket by: the peer's word, which counts only from
     /// a proxy that is known to set it.
     pub http: Option<Arc<HttpFields>>,
+    /// Whether it is a hop that the socket is configured to believe, and has announced nobody: it is not counted by
+    /// where it comes from (S-83).
+    pub hop: bool,
 }
 
 impl Peer {
@@ -78,7 +81,8 @@ impl Peer {
 
     fn new(origin: Origin, confidential: bool) -> Self {
         let (certificate, channel_binding, tls, http) = (None, None, None, None);
-        Self { origin, confidential, certificate, channel_binding, tls, ssh: false, aes: false, http }
+        let (ssh, aes, hop) = (false, false, false);
+        Self { origin, confidential, certificate, channel_binding, tls, ssh, aes, http, hop }
     }
 
     /// The kernel's credentials of a local peer.

@@ -5,5 +5,6 @@
 
 pub mod detect;
 pub mod multipass;
+pub mod proxy;
 pub mod websocket;
 pub mod xpra;

@@ -28,6 +28,8 @@ pub(super) struct Written<'a> {
     pub(super) audience: Audience,
     /// What its modules may hold on to.
     pub(super) context: &'a Context,
+    /// Its clients come through hops, which say where they are.
+    pub(super) behind_hops: bool,
     /// It may be without a chain: a Unix socket or a loopback address (S-67).
     pub(super) open_without: bool,
 }
@@ -68,6 +70,13 @@ pub(super) fn build(
             "use modules that take a password, a code or an SSH key, or another socket",
         ));
     }
+    if let Some(link) = links.iter().find(|link| written.behind_hops && link.module == "peercred") {
+        return Err(ConfigError::new(
+            format!("auth={}", link.module),
+            "with accept-proxy the kernel knows the user of the hop, and nobody behind it",
+            "use another module, or another socket",
+        ));
+    }
     if !written.modules.is_empty() {
         warn(&links, &written, warnings);
     }
@@ -106,7 +115,10 @@ fn links(
     if !written.open_without {
         return Err(ConfigError::new(
             "its chain",
-            "no module is written, and it is neither a Unix socket nor a loopback address",
+            match written.behind_hops {
+                true => "no module is written, and with accept-proxy its clients are anywhere",
+                false => "no module is written, and it is neither a Unix socket nor a loopback address",
+            },
             "add auth=NAME, or auth=none to let everybody in",
         ));
     }

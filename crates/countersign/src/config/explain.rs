@@ -283,6 +283,11 @@ fn end(steps: &[Step]) -> String {
 
 /// The facts of the visitor's connection, if it can make one.
 fn peer(socket: &SocketConfig, visitor: &Visitor) -> Option<Peer> {
+    if socket.hops.is_some() {
+        // From anywhere, to whatever address the hop has.
+        let near = |remote: IpAddr| SocketAddr::new(remote, 0);
+        return visitor.address.map(|remote| Peer::tcp(near(remote), near(remote)));
+    }
     let (host, port, remote) = match (&socket.address, visitor.address) {
         (Address::Tcp { host, port }, Some(remote)) => (host, *port, remote),
         (Address::Tcp { .. }, None) | (_, Some(_)) => return None,
@@ -332,12 +337,15 @@ fn carries(socket: &SocketConfig) -> String {
         .encryption
         .as_ref()
         .map_or_else(String::new, |it| format!(", under {} only", it.terms.cipher()));
-    format!("{wire}; {protocol}{cipher}")
+    let hops = socket.hops.as_ref().map_or_else(String::new, |hops| {
+        format!("; where its clients are is said by {hops}, in PROXY headers")
+    });
+    format!("{wire}; {protocol}{cipher}{hops}")
 }
 
 fn lets_in(socket: &SocketConfig) -> String {
     let links = socket.chain.links();
-    let audience = super::socket::audience(&socket.address, &socket.unix);
+    let audience = super::socket::audience(&socket.address, &socket.unix, socket.hops.is_some());
     if links.iter().any(|link| chain::REFUSE_ALL.contains(&link.module)) {
         return "nobody".to_owned();
     }

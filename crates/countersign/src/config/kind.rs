@@ -99,6 +99,13 @@ pub(super) fn built_in(kind: Kind) -> Result<(), ConfigError> {
 
 /// Everything that can stand behind the address of a socket.
 pub const SOCKET_OPTIONS: &[SocketOption] = &[
+    option(
+        "accept-proxy",
+        "HOPS",
+        "",
+        "the proxies it is behind, each of which has to say by the PROXY protocol where its client is: addresses, networks, uid:UID",
+        ROUTED,
+    ),
     option("auth", "MODULE", "", "a module of the chain; repeat it, all must pass in order", ALL),
     option(
         "backend",
@@ -177,6 +184,9 @@ const STREAMS: &[Kind] = &[Kind::Unix, Kind::Tcp, Kind::Tls];
 
 /// Those that take streams, which may become WebSocket.
 const UPGRADED: &[Kind] = &[Kind::Unix, Kind::Tcp, Kind::Tls, Kind::Vsock];
+
+/// Those that a proxy may stand in front of.
+const ROUTED: &[Kind] = &[Kind::Unix, Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::Ssh, Kind::Rpc];
 
 /// Those whose bytes are handed over as they are.
 const HANDED_OVER: &[Kind] = &[Kind::Unix, Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::Vsock];

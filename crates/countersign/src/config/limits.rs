@@ -1,13 +1,9 @@
 //! Times and numbers that hold for all sockets: section `[limits]`.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
-use super::{Layers, one, socket};
-use crate::{
-    Peer,
-    error::ConfigError,
-    modules::{Options, network::Network},
-};
+use super::{Layers, Listed, one, socket};
+use crate::{error::ConfigError, modules::Options};
 
 /// Times and numbers that hold for all sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +28,7 @@ pub struct Limits {
     /// The longest penalty (S-21).
     pub penalty_max: Duration,
     /// Who is never slowed or counted by where it comes from (S-21).
-    pub penalty_exempt: Exempt,
+    pub penalty_exempt: Listed,
 }
 
 impl Limits {
@@ -64,7 +60,7 @@ impl Limits {
                 let fix = "write at least four times penalty-min, or a smaller penalty-min";
                 if max < penalty_min * 4 { Err(options.error(key, "it is too short", fix)) } else { Ok(max) }
             })?,
-            penalty_exempt: Exempt::read(layers)?,
+            penalty_exempt: exempt(layers)?,
         })
     }
 }
@@ -75,78 +71,13 @@ pub(super) fn clients(options: &mut Options, key: &str, default: u64) -> Result<
     usize::try_from(number).map_err(|_| options.error(key, "it is out of range", "write a smaller number"))
 }
 
-/// Sources that are never penalised nor counted by where they come from: proxies that many clients come through.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Exempt {
-    networks: Vec<Network>,
-    uids: Vec<u32>,
-}
-
-impl Exempt {
-    /// Whether a peer is among them.
-    pub fn holds(&self, peer: &Peer) -> bool {
-        match (peer.address(), peer.credentials()) {
-            (Some(address), _) => self.networks.iter().any(|network| network.holds(address.ip())),
-            (None, Some(credentials)) => self.uids.contains(&credentials.uid),
-            (None, None) => false,
-        }
+fn exempt(layers: &Layers) -> Result<Listed, ConfigError> {
+    let mut exempt = Listed::default();
+    for written in layers.all(PENALTY_EXEMPT) {
+        let wrong = |why, fix| written.origin.told(ConfigError::new(PENALTY_EXEMPT, why, fix));
+        exempt.add(&written.text, wrong)?;
     }
-
-    fn read(layers: &Layers) -> Result<Self, ConfigError> {
-        let mut exempt = Self::default();
-        for written in layers.all(PENALTY_EXEMPT) {
-            exempt.add(&written.text).map_err(|error| written.origin.told(error))?;
-        }
-        Ok(exempt)
-    }
-
-    fn add(&mut self, text: &str) -> Result<(), ConfigError> {
-        let text = text.trim();
-        let uid = text.strip_prefix("uid:").and_then(|uid| uid.trim().parse().ok());
-        match (uid, Network::parse(text)) {
-            (Some(uid), _) => self.uids.push(uid),
-            (None, Some(network)) => self.networks.push(network),
-            (None, None) => {
-                return Err(ConfigError::new(
-                    PENALTY_EXEMPT,
-                    "it is no address, network or uid, or has bits behind its prefix",
-                    "write 192.0.2.7, 192.0.2.0/24, 2001:db8::/64 or uid:1000",
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// One of them, as in the configuration.
-impl FromStr for Exempt {
-    type Err = ConfigError;
-
-    fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let mut exempt = Self::default();
-        exempt.add(text).map(|()| exempt)
-    }
+    Ok(exempt)
 }
 
 const PENALTY_EXEMPT: &str = "limits.penalty-exempt";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::peer::Credentials;
-
-    #[test]
-    fn s_024_exempt_are_addresses_networks_and_uids_and_nobody_else() {
-        let tcp = |text: &str| Peer::tcp(text.parse().unwrap(), "192.0.2.1:1".parse().unwrap());
-        let unix = |uid| Peer::unix(Some(Credentials::new(uid, 0)));
-        let exempt: Exempt = "192.0.2.0/24".parse().unwrap();
-        assert!(exempt.holds(&tcp("192.0.2.9:5")) && exempt.holds(&tcp("[::ffff:192.0.2.9]:5")));
-        assert!(!exempt.holds(&tcp("192.0.3.9:5")) && !exempt.holds(&unix(0)));
-        let exempt: Exempt = "uid:1000".parse().unwrap();
-        assert!(exempt.holds(&unix(1000)) && !exempt.holds(&unix(1001)) && !exempt.holds(&Peer::unix(None)));
-        assert!(!Exempt::default().holds(&tcp("127.0.0.1:5")), "loopback is not exempt");
-        for wrong in ["", "everybody", "192.0.2.7/24", "uid:", "uid:x", "alice"] {
-            assert!(wrong.parse::<Exempt>().is_err(), "{wrong}");
-        }
-    }
-}

@@ -5,7 +5,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    address,
+    Listed, address,
     backends::Backends,
     chain,
     encryption::EncryptionOptions,
@@ -46,6 +46,8 @@ pub struct SocketConfig {
     pub backend: Backend,
     /// What is spoken on it.
     pub protocol: Protocol,
+    /// Through which hops its clients come, if they do. Where they are is what these say (S-83).
+    pub hops: Option<Arc<Listed>>,
     /// Which wires it takes.
     pub accepts: Accepts,
     /// What its clients say before TLS.
@@ -112,6 +114,7 @@ impl SocketConfig {
         applicable(&spec, kind)?;
         built_in(kind)?;
         let mut options = spec.settings(kind.key());
+        let hops = Listed::take(&mut options, "accept-proxy")?.map(Arc::new);
         let accepts = accepts(&mut options, kind)?;
         tls_is_spoken(&spec, kind, accepts)?;
         let protocol = protocol(&mut options, kind)?;
@@ -134,7 +137,8 @@ impl SocketConfig {
         if modules.iter().any(|module| module.name() == CERTIFICATE) && accepts == Accepts::Plain {
             return Err(certificate_without_tls(kind));
         }
-        let (unix, first_use) = unix::options(&mut options, &address, wants_first_use(modules)?)?;
+        let (unix, first_use) =
+            unix::options(&mut options, &address, hops.is_none() && wants_first_use(modules)?)?;
         if first_use.is_some() && !modules.last().is_some_and(is_of_store) {
             return Err(first_use_is_last());
         }
@@ -151,11 +155,13 @@ impl SocketConfig {
             kind,
             asks_nothing: matches!(protocol, Protocol::Stream | Protocol::Rpc),
             http: websocket.is_some(),
-            cleartext: matches!(kind, Kind::Tcp | Kind::Ws)
+            // Who is behind a hop is not on this machine, however near the hop is.
+            cleartext: (hops.is_some() || matches!(kind, Kind::Tcp | Kind::Ws))
                 && accepts != Accepts::Tls
                 && encryption.is_none(),
-            audience: audience(&address, &unix),
-            open_without: address::is_local(&address),
+            audience: audience(&address, &unix, hops.is_some()),
+            open_without: hops.is_none() && address::is_local(&address),
+            behind_hops: hops.is_some(),
         };
         let chain = chain::build(written, registry, &mut warnings)?;
         let backend = daemon(kind, common.backends.find(backend)?)?;
@@ -175,6 +181,7 @@ impl SocketConfig {
             trust_place: context.place.clone(),
             first_use,
             protocol,
+            hops,
             starttls,
             websocket,
             encryption,
@@ -334,8 +341,9 @@ pub(super) fn timeout(options: &mut Options, name: &str, default: Duration) -> R
     Ok(duration)
 }
 
-pub(super) fn audience(address: &Address, unix: &UnixOptions) -> Audience {
+pub(super) fn audience(address: &Address, unix: &UnixOptions, behind_hops: bool) -> Audience {
     match address {
+        _ if behind_hops => Audience::Network,
         Address::Unix(_) if unix.mode & 0o002 == 0 => Audience::FileMode,
         _ if address::is_local(address) => Audience::LocalUsers,
         _ => Audience::Network,

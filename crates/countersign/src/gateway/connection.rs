@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use super::{
     Place,
     audit::{Auditor, Decision},
-    drive::{Acceptor, Admitted, Met, Speech, Turned, XpraClient, adopt, session_id},
+    drive::{Acceptor, Admitted, Met, Speech, Turned, XpraClient, adopt, now, session_id},
     handover::{self, Control, Ended},
     rpc::{self, Hall},
     sessions::{Entry, Sessions},
@@ -51,18 +51,26 @@ impl Inside {
     }
 
     /// One connection, from accept to its end.
-    pub(super) async fn receive(&self, stream: Stream, peer: Peer, place: Place) {
-        let session = session_id();
+    pub(super) async fn receive(&self, mut stream: Stream, mut peer: Peer, mut place: Place) {
+        let (start, session) = (now(), session_id());
         let _open = self.auditor.connection();
+        if self.acceptor.is_behind_hops() {
+            let announced = Box::pin(self.announced(&mut stream, peer, &place, (start, &session)));
+            let Some(announced) = announced.await else { return };
+            // From here on everything counts for whoever is announced.
+            (peer, place) = (announced.clone(), place.pass_to(&announced));
+        }
         if let Some(warning) = &self.warning {
             warn!(socket = self.name, peer = %peer, "{warning}");
         }
         if self.acceptor.protocol() == Protocol::Rpc {
-            return Box::pin(rpc::serve(self.hall(), stream, peer, place, session)).await;
+            return Box::pin(rpc::serve(self.hall(), stream, peer, place, session, start)).await;
         }
         // The state of a login is larger than that of a session and gone when the session starts, as are the
         // grant and the client's hello.
-        let Some(entered) = Box::pin(self.enter(stream, peer, place, &session)).await else { return };
+        let Some(entered) = Box::pin(self.enter(stream, peer, place, (start, &session))).await else {
+            return;
+        };
         let since = Instant::now();
         let ended = Box::pin(self.pass_on(entered)).await;
         self.auditor.session_ended(&session, &ended, since.elapsed());
@@ -70,18 +78,19 @@ impl Inside {
 
     /// From the first byte to an open daemon. `None` where there is no session: the client was turned away or
     /// only asked something, or the daemon could not be reached.
-    async fn enter(&self, stream: Stream, peer: Peer, place: Place, session: &str) -> Option<Entered> {
-        let start = Instant::now();
+    async fn enter(
+        &self,
+        stream: Stream,
+        peer: Peer,
+        place: Place,
+        (start, session): (Instant, &str),
+    ) -> Option<Entered> {
         let met = {
-            let mut login = pin!(self.acceptor.meet(stream, peer.clone(), session));
+            let mut login = pin!(self.acceptor.meet(stream, peer.clone(), (start, session)));
             tokio::select! {
                 biased;
                 met = &mut login => met,
-                () = place.given_up() => {
-                    let cause = "too many are logging in: its place went to another";
-                    let refusal = Refusal::new(Reason::Busy, cause);
-                    Err(Turned { refusal, peer: Arc::new(peer), username: None })
-                }
+                () = place.given_up() => Err(crowded_out(peer)),
             }
         };
         match met {
@@ -113,12 +122,31 @@ impl Inside {
                 Some(Entered { client, daemon, certificate, stays, control, entry })
             }
             Err(turned) => {
-                let links = self.acceptor.chain().links().len();
-                let decision = Decision::refused(&self.name, session, &turned, links, start.elapsed());
-                self.auditor.refused(&decision);
+                self.turned_away(&turned, session, start);
                 None
             }
         }
+    }
+
+    /// The client that a hop announces (S-83). `None`: it was turned away.
+    async fn announced(
+        &self,
+        stream: &mut Stream,
+        peer: Peer,
+        place: &Place,
+        (start, session): (Instant, &str),
+    ) -> Option<Peer> {
+        let announced = tokio::select! {
+            biased;
+            announced = self.acceptor.announced(stream, peer.clone(), start) => announced,
+            () = place.given_up() => Err(crowded_out(peer)),
+        };
+        announced.inspect_err(|turned| self.turned_away(turned, session, start)).ok()
+    }
+
+    fn turned_away(&self, turned: &Turned, session: &str, start: Instant) {
+        let links = self.acceptor.chain().links().len();
+        self.auditor.refused(&Decision::refused(&self.name, session, turned, links, start.elapsed()));
     }
 
     fn hall(&self) -> Hall {
@@ -293,6 +321,11 @@ struct Entered {
     control: Arc<Control>,
     /// Its place among those that are inside.
     entry: Entry,
+}
+
+fn crowded_out(peer: Peer) -> Turned {
+    let refusal = Refusal::new(Reason::Busy, "too many are logging in: its place went to another");
+    Turned { refusal, peer: Arc::new(peer), username: None }
 }
 
 /// Ends the connection of a client that passed its chain and is not let in.

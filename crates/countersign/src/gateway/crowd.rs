@@ -17,7 +17,7 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout};
 
-use crate::{Peer, config::Exempt, source::Source, sys::descriptors::most_descriptors};
+use crate::{Peer, config::Listed, source::Source, sys::descriptors::most_descriptors};
 
 /// Who is inside and not decided upon yet.
 #[derive(Debug)]
@@ -30,20 +30,20 @@ impl Crowd {
     /// open, so that sessions and their backends find some (S-05).
     pub fn new(most: usize) -> Self {
         let most = affordable(most);
-        let bounds = Bounds { most, most_per_source: most, exempt: Exempt::default() };
+        let bounds = Bounds { most, most_per_source: most, exempt: Listed::default() };
         Self { seats: Mutex::new(Seats { bounds, ..Seats::default() }) }
     }
 
     /// The same with at most so many of one source, except for those that are `exempt`.
     #[must_use]
-    pub fn per_source(self, most: usize, exempt: Exempt) -> Self {
+    pub fn per_source(self, most: usize, exempt: Listed) -> Self {
         let all = self.seats().bounds.most;
         self.amend(all, most, exempt);
         self
     }
 
     /// Other numbers from now on. Whoever is inside stays until newcomers need the place.
-    pub(super) fn amend(&self, most: usize, most_per_source: usize, exempt: Exempt) {
+    pub(super) fn amend(&self, most: usize, most_per_source: usize, exempt: Listed) {
         let most = affordable(most);
         self.seats().bounds = Bounds { most, most_per_source: most_per_source.clamp(1, most), exempt };
     }
@@ -52,7 +52,7 @@ impl Crowd {
     pub fn enter(self: &Arc<Self>, peer: &Peer, quota: Option<Quota>) -> Place {
         let mut seats = self.seats();
         let Bounds { most, most_per_source, exempt } = &seats.bounds;
-        let source = Some(Source::of(peer)).filter(|_| !exempt.holds(peer));
+        let source = Some(Source::of(peer)).filter(|_| !peer.hop && !exempt.holds(peer));
         let of_source = source.filter(|_| most_per_source < most);
         let mut displaced = Vec::new();
         let groups = [
@@ -75,7 +75,7 @@ impl Crowd {
             left: Notify::new(),
         });
         seats.add(&seat);
-        Place { crowd: Arc::clone(self), seat, displaced }
+        Place { crowd: Arc::clone(self), quota, seat, displaced }
     }
 
     /// How many are inside now, of how many at most, and how many gave their places up so far.
@@ -94,7 +94,7 @@ impl Crowd {
 struct Bounds {
     most: usize,
     most_per_source: usize,
-    exempt: Exempt,
+    exempt: Listed,
 }
 
 impl Bounds {
@@ -125,6 +125,7 @@ impl Quota {
 #[derive(Debug)]
 pub struct Place {
     crowd: Arc<Crowd>,
+    quota: Option<Quota>,
     seat: Arc<Seat>,
     displaced: Vec<Arc<Seat>>,
 }
@@ -141,6 +142,14 @@ impl Place {
             }
         };
         async { _ = timeout(LEAVING, left).await }
+    }
+
+    /// A place for the client that a hop announces, in exchange for the one that the hop had for it (S-83).
+    #[must_use]
+    pub fn pass_to(self, client: &Peer) -> Self {
+        let (crowd, quota) = (Arc::clone(&self.crowd), self.quota);
+        drop(self);
+        crowd.enter(client, quota)
     }
 
     /// Ends when the place was given to somebody else.
@@ -347,6 +356,23 @@ mod tests {
         assert!(gone(&neighbours).is_empty(), "nobody else has to go");
         let proxy: Vec<Place> = (0..200).map(|_| crowd.enter(&at("203.0.113.7"), None)).collect();
         assert!(gone(&proxy).is_empty(), "many come through one that is listed");
+    }
+
+    #[test]
+    fn s_083_a_hop_has_any_number_of_places_and_each_client_that_it_announces_its_own_share() {
+        let crowd = Arc::new(Crowd::new(1000).per_source(20, Listed::default()));
+        let mut hop = at("192.0.2.1");
+        hop.hop = true;
+        let mut places: Vec<Place> =
+            (0..200).map(|of| crowd.enter(&hop, (of < 100).then_some(Quota::new(0, 90)))).collect();
+        assert_eq!(gone(&places).len(), 10, "those beyond the quota of their door");
+        places.drain(..100);
+        let announced: Vec<Place> =
+            places.into_iter().map(|place| place.pass_to(&at("203.0.113.7"))).collect();
+        assert_eq!((gone(&announced).len(), crowd.count().0), (80, 20));
+        let place = crowd.enter(&hop, Some(Quota::new(1, 1))).pass_to(&at("203.0.113.8"));
+        let _next = crowd.enter(&hop, Some(Quota::new(1, 1)));
+        assert_eq!(gone(&[place]).len(), 1, "the quota is the door's whoever is announced");
     }
 
     #[test]

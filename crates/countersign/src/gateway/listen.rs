@@ -155,6 +155,7 @@ impl Door {
             };
             match accepted {
                 Ok((stream, peer)) => {
+                    let peer = host.inside.acceptor.recognised(peer);
                     let (inside, mut place, mut door) =
                         (Arc::clone(&host.inside), crowd.enter(&peer, host.quota), sessions.subscribe());
                     let vacated = place.vacated();

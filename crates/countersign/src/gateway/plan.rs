@@ -160,6 +160,9 @@ fn acceptor(
     settings.refusal_delay = config.limits.refusal_delay;
     let mut acceptor =
         Acceptor::new(Arc::clone(&socket.chain)).with_settings(settings).with_protocol(socket.protocol);
+    if let Some(hops) = &socket.hops {
+        acceptor = acceptor.behind(Arc::clone(hops));
+    }
     if socket.kind == Kind::Ssh {
         return speaking_ssh(acceptor, socket, config);
     }

@@ -36,7 +36,7 @@ use self::{
 };
 use crate::{
     Grant, Peer, Refusal, Secret, Username,
-    config::{Exempt, Limits},
+    config::{Limits, Listed},
     proto::error::Reason,
     source::Source,
     trust::{Standing, Trust},
@@ -60,7 +60,7 @@ pub struct Penalties {
 /// Who is told apart from other sources, and who is not counted. A reload brings others.
 #[derive(Debug)]
 struct Known {
-    exempt: Exempt,
+    exempt: Listed,
     /// Who holds an accepted certificate is known by that and not by an address (S-22).
     trust: Option<Trust>,
 }
@@ -172,7 +172,7 @@ impl Penalties {
                 return Some(Who { source: Source::holder(&certificate.fingerprint), account });
             }
         }
-        (!known.exempt.holds(peer)).then(|| Who { source: Source::of(peer), account })
+        (!peer.hop && !known.exempt.holds(peer)).then(|| Who { source: Source::of(peer), account })
     }
 
     fn account(&self, name: Option<&Username>) -> Account {

@@ -140,3 +140,22 @@ fn a_visitor_is_a_name_and_an_address() {
         assert!(parse(wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn s_083_behind_hops_a_client_is_wherever_they_say_and_nobody_is_on_this_machine() {
+    let config = flags(&["bind-tcp=127.0.0.1:1,auth=none,accept-proxy=127.0.0.1"]).unwrap();
+    let text: String = explain(&config, &registry()).iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(text, @r"
+    tcp:127.0.0.1:1
+      carries: TCP in the clear and TLS, under one chain; the first bytes tell the
+               protocol; where its clients are is said by 127.0.0.1, in PROXY
+               headers
+      lets in: everybody who reaches the address, without a proof
+      1. none: asks nothing and lets everybody in; asks nothing
+      backend: builtin:whoami
+      warning: none proves nothing: everybody who reaches the address gets in
+    ");
+    let end = |visitor: &str| play(&config, &visitor.parse().unwrap()).remove(0).end;
+    assert_eq!(end("alice@203.0.113.7"), "let in without a question");
+    assert_eq!(end("alice@local"), "is not reached from there");
+}

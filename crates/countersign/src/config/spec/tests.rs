@@ -226,11 +226,12 @@ fn module_spec() -> impl Strategy<Value = ModuleSpec> {
 }
 
 fn socket_spec() -> impl Strategy<Value = SocketSpec> {
-    let settings = prop::collection::btree_map(1..SOCKET_OPTIONS.len(), any::<String>(), 0..4);
+    let names = SOCKET_OPTIONS.iter().map(|option| option.spec.name).filter(|name| *name != "auth");
+    let settings =
+        prop::collection::btree_map(prop::sample::select(names.collect::<Vec<_>>()), any::<String>(), 0..4);
     ("[^ ].{0,20}", prop::collection::vec(module_spec(), 0..3), settings).prop_map(
         |(address, auth, settings)| {
-            let settings =
-                settings.into_iter().map(|(at, value)| (SOCKET_OPTIONS[at].spec.name, Zeroizing::new(value)));
+            let settings = settings.into_iter().map(|(name, value)| (name, Zeroizing::new(value)));
             SocketSpec { address, auth, settings: settings.collect() }
         },
     )

@@ -292,3 +292,35 @@ fn s_057_the_first_client_comes_in_on_a_unix_socket_as_the_last_link() {
         assert!(flags(&[wrong]).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn s_083_hops_are_listed_where_a_proxy_may_stand_and_open_nothing() {
+    let of = |bind: &str| flags(&[bind]);
+    let kinds =
+        ["bind-tcp=:1", "bind-ssl=:1", "bind-ws=:1", "bind-wss=:1", "bind-ssh=:1", "bind-rpc=:1", "bind=/a"];
+    for kind in kinds.into_iter().filter(|kind| cfg!(feature = "ssh") || *kind != "bind-ssh=:1") {
+        let config =
+            of(&format!("{kind},auth=fail,accept-proxy=\"192.0.2.0/24, 2001:db8::1 uid:33\"")).unwrap();
+        let hops = config.sockets[0].hops.as_ref().unwrap();
+        assert_eq!(hops.to_string(), "192.0.2.0/24, 2001:db8::1, uid:33", "{kind}");
+    }
+    assert!(of("bind-tcp=:1,auth=none").unwrap().sockets[0].hops.is_none());
+    for (bind, why) in [
+        ("bind-vsock=any:1,auth=fail,accept-proxy=192.0.2.1", "only sockets of"),
+        ("bind-tcp=:1,auth=fail,accept-proxy=", "the list is empty"),
+        ("bind-tcp=:1,auth=fail,accept-proxy=v2", "it is no address, network or uid"),
+        ("bind-tcp=:1,auth=fail,accept-proxy=192.0.2.1/24", "bits behind its prefix"),
+        // Nobody but the hop is near, however near that is.
+        ("bind-tcp=127.0.0.1:1,accept-proxy=127.0.0.1", "its clients are anywhere"),
+        ("bind=/a,accept-proxy=uid:33", "its clients are anywhere"),
+        ("bind=/a,auth=peercred,accept-proxy=uid:33", "and nobody behind it"),
+    ] {
+        let error = of(bind).unwrap_err().to_string();
+        assert!(error.contains(why), "{bind}: {error}");
+    }
+    // The mode that a first client finds depends on its kernel's word, which a hop has not.
+    let first = of("bind-rpc=unix:/a,accept-proxy=uid:33").unwrap();
+    assert!(first.sockets[0].first_use.is_none());
+    let open = of("bind-tcp=127.0.0.1:1,auth=none,accept-proxy=127.0.0.1").unwrap();
+    assert_eq!(open.sockets[0].warnings, [Warning::Open("none", Audience::Network)]);
+}

@@ -12,6 +12,7 @@ use std::{
 use tokio::{task::spawn_blocking, time::timeout_at};
 
 mod encryption;
+mod hop;
 mod lane;
 mod packets;
 mod page;
@@ -31,12 +32,13 @@ pub(super) use packets::random;
 
 use super::tally::Tally;
 use lane::Lane;
-use patience::{Patience, now};
+use patience::Patience;
+pub(super) use patience::now;
 use reading::first_bytes;
 
 use crate::{
     Chain, Grant, Peer, Refusal,
-    config::{ModuleSpec, Protocol, StartTls, WebSocketOptions},
+    config::{Listed, ModuleSpec, Protocol, StartTls, WebSocketOptions},
     error::ConfigError,
     modules::{Context, Registry},
     penalties::{Penalties, Visit},
@@ -56,6 +58,8 @@ pub struct Acceptor {
     /// For each link, the way to it.
     lanes: Arc<[Arc<Lane>]>,
     settings: Settings,
+    /// Whose PROXY headers tell where the clients are (S-83).
+    hops: Option<Arc<Listed>>,
     protocol: Protocol,
     wires: Wires,
     starttls: Option<StartTls>,
@@ -162,6 +166,7 @@ impl Acceptor {
             chain,
             lanes,
             settings,
+            hops: None,
             protocol,
             wires: Wires::Plain,
             starttls: None,
@@ -291,15 +296,15 @@ impl Acceptor {
         self.protocol
     }
 
-    /// Completes TLS where the socket has it and the client starts it, within `handshake_timeout`.
-    pub(super) async fn secured(&self, stream: Stream, peer: Peer) -> Result<(Stream, Peer), Refusal> {
-        let mut patience = Patience::until(now() + self.settings.handshake_timeout);
+    /// Completes TLS where the socket has it and the client starts it, within `handshake_timeout` of `start`.
+    pub(super) async fn secured(
+        &self,
+        stream: Stream,
+        peer: Peer,
+        start: Instant,
+    ) -> Result<(Stream, Peer), Refusal> {
+        let mut patience = Patience::until(start + self.settings.handshake_timeout);
         self.secure(stream, peer, &mut patience).await
-    }
-
-    /// Asks the chain about a peer, which is said nothing. A chain that would have to ask it refuses.
-    pub(super) async fn judge(&self, peer: &Arc<Peer>) -> Result<Grant, Refusal> {
-        silent::judge(self, peer, now()).await
     }
 
     /// Talks with a client that just connected, until it is let in or turned away.
@@ -309,8 +314,10 @@ impl Acceptor {
     ///
     /// # Errors
     /// [`Turned`]: the refusal, with its private cause for the log.
-    pub async fn accept(&self, stream: Stream, peer: Peer) -> Result<Admitted, Turned> {
-        match self.meet(stream, peer, &session_id()).await? {
+    pub async fn accept(&self, mut stream: Stream, peer: Peer) -> Result<Admitted, Turned> {
+        let start = now();
+        let peer = self.announced(&mut stream, peer, start).await?;
+        match self.meet(stream, peer, (start, &session_id())).await? {
             Met::Admitted(admitted) => Ok(admitted),
             Met::Enrolling(_, peer) => {
                 let refusal = Refusal::new(Reason::Malformed, "nobody can enrol here: there is no gateway");
@@ -319,10 +326,16 @@ impl Acceptor {
         }
     }
 
-    /// The same where clients may come to enrol. The connection's records have the id `session`.
-    pub(super) async fn meet(&self, stream: Stream, peer: Peer, session: &str) -> Result<Met, Turned> {
+    /// The same where clients may come to enrol, once it is clear where they are. Its deadlines count from `start`,
+    /// its records have the id `session`.
+    pub(super) async fn meet(
+        &self,
+        stream: Stream,
+        peer: Peer,
+        (start, session): (Instant, &str),
+    ) -> Result<Met, Turned> {
         let visit = self.penalties.as_ref().map(|penalties| Arc::new(Visit::new(Arc::clone(penalties))));
-        let met = self.meet_on(visit.as_ref(), stream, peer, session).await;
+        let met = self.meet_on(visit.as_ref(), stream, peer, (start, session)).await;
         match (&visit, &met) {
             (Some(visit), Err(turned)) => visit.refused(&turned.peer, &turned.refusal),
             (Some(visit), Ok(_)) => visit.release(),
@@ -338,9 +351,9 @@ impl Acceptor {
         visit: Option<&Arc<Visit>>,
         stream: Stream,
         peer: Peer,
-        session: &str,
+        (start, session): (Instant, &str),
     ) -> Result<Met, Turned> {
-        let (start, session) = (now(), Arc::from(session));
+        let session = Arc::from(session);
         #[cfg(feature = "ssh")]
         if let Some(server) = &self.ssh {
             let arrival = Arrival { peer: Arc::new(peer), session, start, visit: visit.cloned() };

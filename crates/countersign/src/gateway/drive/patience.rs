@@ -8,7 +8,7 @@ use std::{future::Future, pin::Pin, time::Instant};
 use tokio::time::{Sleep, sleep_until};
 
 /// The time by which a login's deadlines and its timers both go: a test may wind it.
-pub(super) fn now() -> Instant {
+pub(in crate::gateway) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 

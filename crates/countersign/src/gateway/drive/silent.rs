@@ -14,6 +14,13 @@ use crate::{
     transport::Stream,
 };
 
+impl Acceptor {
+    /// Asks the chain about a peer, which is said nothing. A chain that would have to ask it refuses.
+    pub(in crate::gateway) async fn judge(&self, peer: &Arc<Peer>) -> Result<Grant, Refusal> {
+        judge(self, peer, now()).await
+    }
+}
+
 /// Lets the client in by the transport's facts.
 pub(super) async fn drive(
     acceptor: &Acceptor,
@@ -28,7 +35,7 @@ pub(super) async fn drive(
 }
 
 /// Runs the chain without a word to the client; a chain that would have to ask refuses.
-pub(super) async fn judge(acceptor: &Acceptor, peer: &Arc<Peer>, start: Instant) -> Result<Grant, Refusal> {
+async fn judge(acceptor: &Acceptor, peer: &Arc<Peer>, start: Instant) -> Result<Grant, Refusal> {
     let mut settings = acceptor.settings;
     // Nobody listens for the difference: there is no answer to compare the time of.
     settings.refusal_delay = std::time::Duration::ZERO;

@@ -23,6 +23,7 @@ use crate::{
 
 mod encryption;
 mod exhaustive;
+mod hops;
 mod upgrades;
 
 fn acceptor(modules: &[&str]) -> Acceptor {

@@ -79,17 +79,23 @@ impl Hall {
     }
 }
 
-/// One connection, from accept to its end.
-pub(super) async fn serve(hall: Hall, stream: Stream, peer: Peer, place: Place, session: String) {
-    let start = Instant::now();
+/// One connection that came at `start`, to its end.
+pub(super) async fn serve(
+    hall: Hall,
+    stream: Stream,
+    peer: Peer,
+    place: Place,
+    session: String,
+    start: std::time::Instant,
+) {
     let plain = Arc::new(peer.clone());
     let secured = tokio::select! {
         biased;
-        secured = hall.acceptor.secured(stream, peer) => secured,
+        secured = hall.acceptor.secured(stream, peer, start) => secured,
         () = place.given_up() => Err(Refusal::new(Reason::Busy, "its place went to another")),
     };
     match secured {
-        Ok((stream, peer)) => talk(hall, stream, peer, place, session, start).await,
+        Ok((stream, peer)) => talk(hall, stream, peer, place, session, start.into()).await,
         Err(refusal) => {
             hall.count(&plain, &refusal);
             let turned = Turned { refusal, peer: plain, username: None };

@@ -125,6 +125,9 @@ impl Gate {
                 return Some(Source::Certificate(certificate.fingerprint));
             }
         }
+        if peer.hop {
+            return None;
+        }
         let Some(address) = peer.address().map(|address| address.ip()) else {
             return Some(Source::User(peer.credentials().map(|credentials| credentials.uid)));
         };
