@@ -145,6 +145,10 @@ impl Inside {
     }
 
     fn turned_away(&self, turned: &Turned, session: &str, start: Instant) {
+        if turned.is_probe() {
+            debug!(socket = self.name, "a hop has looked whether somebody is there");
+            return;
+        }
         let links = self.acceptor.chain().links().len();
         self.auditor.refused(&Decision::refused(&self.name, session, turned, links, start.elapsed()));
     }

@@ -54,6 +54,14 @@ impl Acceptor {
     }
 }
 
+impl Turned {
+    /// Whether it is only a hop that looked whether somebody is there, as HAProxy does every two seconds: nobody's
+    /// login, so there is nothing to record.
+    pub(in crate::gateway) fn is_probe(&self) -> bool {
+        self.peer.hop && self.refusal.reason == Reason::PeerLeft
+    }
+}
+
 /// The client that `hop` announces, or the hop itself where it came for itself. What follows the header is left in
 /// the stream.
 async fn announced(stream: &mut Stream, hop: Peer, patience: &mut Patience) -> Result<Peer, Refusal> {

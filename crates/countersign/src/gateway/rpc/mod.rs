@@ -100,7 +100,10 @@ pub(super) async fn serve(
             hall.count(&plain, &refusal);
             let turned = Turned { refusal, peer: plain, username: None };
             let links = hall.acceptor.chain().links().len();
-            hall.auditor.refused(&Decision::refused(&hall.name, &session, &turned, links, start.elapsed()));
+            if !turned.is_probe() {
+                let decision = Decision::refused(&hall.name, &session, &turned, links, start.elapsed());
+                hall.auditor.refused(&decision);
+            }
         }
     }
 }
