@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use unicode_normalization::{UnicodeNormalization, is_nfc};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::{
     error::{Reason, Refusal},
@@ -26,9 +26,9 @@ impl Username {
         let bad = |why: &'static str| Err(Refusal::new(Reason::BadUsername, why));
         // Measured before normalising too: NFC of a megabyte is work a stranger should not order.
         if raw.len() > 4 * Self::MAX_BYTES {
-            return bad("the user name is longer than 255 bytes");
+            return bad("the user name is longer than 1,020 bytes as it came");
         }
-        let name = if raw.is_ascii() || is_nfc(raw) { raw.to_owned() } else { raw.nfc().collect() };
+        let name: String = raw.nfc().collect();
         if name.is_empty() {
             return bad("the user name is empty");
         }
@@ -246,6 +246,15 @@ mod tests {
             Username::parse(&"e\u{301}".repeat(127)).is_ok(),
             "what counts is the length that modules see"
         );
+    }
+
+    #[test]
+    fn s_069_a_name_that_is_far_too_long_is_not_even_normalised() {
+        let cause = |bytes| Username::parse(&"x".repeat(bytes)).unwrap_err().cause;
+        assert_eq!(cause(1020), "the user name is longer than 255 bytes");
+        for bytes in [1021, 1_000_000] {
+            assert_eq!(cause(bytes), "the user name is longer than 1,020 bytes as it came");
+        }
     }
 
     #[test]

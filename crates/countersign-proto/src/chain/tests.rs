@@ -145,3 +145,60 @@ fn a_grant_repeats_the_claim_as_it_was_made() {
     assert_eq!(grant.claim(), &claim);
     assert_eq!((claim.display.as_deref(), claim.session.as_deref()), (Some(":10"), Some("work")));
 }
+
+/// A module that looks at more than the peer.
+struct Looks([String; 1]);
+
+impl CheckPeer for Looks {
+    fn check(&self, _: &Peer, _: &Claim) -> Result<Option<Identity>, Refusal> {
+        Ok(None)
+    }
+
+    fn reads(&self) -> &[String] {
+        &self.0
+    }
+
+    fn reads_http(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl OpenExchange for Looks {
+    fn open(&self, _: &Peer, _: &Claim) -> Result<Box<dyn Exchange>, Refusal> {
+        Err(Refusal::peer_denied("it only declares"))
+    }
+
+    fn takes(&self) -> &[String] {
+        &self.0
+    }
+}
+
+/// What is not wanted is not kept, and what is a credential goes no further than the gateway.
+#[test]
+fn a_chain_wants_of_hello_and_request_what_its_links_look_at_and_no_more() {
+    let looks = |name: &str| Box::new(Looks([name.to_owned()]));
+    let link = |verifier| Link::new("some", verifier);
+    let chain = Chain::new(vec![
+        link(Verifier::Secret(Box::new(Plain))),
+        link(Verifier::Peer(looks("version"))),
+        link(Verifier::Exchange(looks("token"))),
+    ]);
+    let chain = chain.unwrap();
+    let wanted: Vec<_> = chain.capabilities().map(|wanted| (wanted.name, wanted.credential)).collect();
+    assert_eq!(wanted, [("version", false), ("token", true)]);
+    assert_eq!(chain.http_fields().collect::<Vec<_>>(), ["version"]);
+    assert_eq!(chain.links()[1].http_fields().collect::<Vec<_>>(), ["version"]);
+}
+
+#[test]
+fn s_081_few_checks_that_may_hash_run_at_once_and_more_of_the_others() {
+    let at_once = |verifier: Verifier| verifier.at_once();
+    assert_eq!(at_once(Verifier::Secret(Box::new(Plain))), 32);
+    for other in [
+        Verifier::Peer(Box::new(Says(None))),
+        Verifier::Password(Box::new(Plain)),
+        Verifier::Exchange(Box::new(Plain)),
+    ] {
+        assert_eq!(at_once(other), CHECKS_AT_ONCE);
+    }
+}

@@ -51,6 +51,7 @@ fn a_check_says_which_module_is_asked_and_whether_that_may_wait() {
         };
         assert_eq!((check.module(), check.may_block(), check.position()), (module, may_block, 0));
         assert!(format!("{check:?}").contains(module), "{check:?}");
+        assert_eq!(format!("{:?}", check.run()), "Checked { .. }", "nobody's identity or secret");
     }
 }
 
@@ -98,4 +99,25 @@ fn a_conversation_shows_where_it_stands_and_nothing_else() {
     assert_eq!(format!("{:?}", server.conversation), "Conversation { state: AwaitHello, .. }");
     server.send(hello("alice"));
     assert_eq!(format!("{:?}", server.conversation), "Conversation { state: AwaitResponse, .. }");
+}
+
+/// W37: it is what a driver reads by.
+#[test]
+fn s_015_a_client_is_read_while_it_is_its_turn_and_at_no_other_time() {
+    let reads = |server: &Server| server.conversation.wants_input();
+    let mut server = Server::new(vec![reversed()], unix());
+    assert!(reads(&server), "its first hello is awaited");
+    server.send(hello("alice"));
+    let challenge = server.challenge();
+    assert!(reads(&server), "its answer is awaited");
+    server.send(hello("alice").with_response(Some(answer(&challenge, "wrong"))));
+    assert!(!reads(&server), "its answer is judged");
+    assert!(server.next().is_none() && !reads(&server), "its refusal waits");
+    assert_eq!(server.end(), End::Refused(Reason::WrongSecret));
+    assert!(!reads(&server), "it is over");
+
+    let mut insists = Server::new(vec![facts(true)], unix());
+    insists.send(hello("alice").expecting_challenge(true));
+    insists.challenge();
+    assert!(reads(&insists), "an answer that is thrown away is awaited");
 }

@@ -77,10 +77,13 @@ fn what_could_be_no_answer_is_passed_over_and_the_question_asked() {
         server.send(hello("alice").with_initial_response(Some(response)));
         server.challenge();
     }
-    let weak = Offer::new(vec!["hmac+sha256".into()], vec!["hmac+sha256".into()]);
-    let mut unlisted = server(vec![reversed()]);
-    unlisted.send(Hello::new(Claim::named("alice").unwrap(), weak).with_initial_response(Some(implied())));
-    unlisted.challenge();
+    for (proof, salt) in [("sha256", "sha256"), ("sha512", "sha256"), ("sha256", "sha512")] {
+        let weak = Offer::new(vec![format!("hmac+{proof}")], vec![format!("hmac+{salt}")]);
+        let mut unlisted = server(vec![reversed()]);
+        unlisted
+            .send(Hello::new(Claim::named("alice").unwrap(), weak).with_initial_response(Some(implied())));
+        unlisted.challenge();
+    }
     for open in [unix(), tcp()] {
         let mut open = Server::new(vec![reversed()], open);
         open.send(unasked(SESSION, "ecila"));

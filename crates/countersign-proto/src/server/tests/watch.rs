@@ -36,8 +36,9 @@ impl Watch for Following {
         self.hold
     }
 
-    fn judging(&mut self, _: &Mechanism, _: Option<&Secret>) -> Result<(), Refusal> {
-        self.heard.lock().unwrap().push("judging".to_owned());
+    fn judging(&mut self, _: &Mechanism, secret: Option<&Secret>) -> Result<(), Refusal> {
+        let secret = secret.map(|secret| format!(" {}", String::from_utf8_lossy(secret.expose())));
+        self.heard.lock().unwrap().push(format!("judging{}", secret.unwrap_or_default()));
         if self.lets_judge { Ok(()) } else { Err(Refusal::new(Reason::Busy, "later")) }
     }
 
@@ -135,4 +136,27 @@ fn a_login_that_is_held_up_goes_on_when_its_time_has_come_and_hears_nothing_befo
     assert_eq!(server.wait(), Duration::from_secs(120), "the login's own end comes first");
     assert_eq!(server.end(), End::Refused(Reason::Timeout));
     assert_eq!(*heard.lock().unwrap(), ["timeout", "gone"]);
+}
+
+/// Or a client that speaks would wait for nothing.
+#[test]
+fn nobody_gets_past_a_hold_by_speaking_or_by_a_clock_that_is_looked_at_too_early() {
+    let (link, _) = ear(Duration::from_secs(4), true);
+    let mut server = Server::new(vec![link, reversed()], unix());
+    server.send(hello("alice"));
+    assert!(server.next().is_none());
+    server.now += Duration::from_millis(3999);
+    server.conversation.handle_timeout(server.now);
+    assert!(server.next().is_none(), "it is held up still");
+    server.send(hello("alice"));
+    assert!(matches!(server.next(), Some(Action::Refuse(refusal)) if refusal.reason == Reason::Malformed));
+}
+
+/// The limiter of guesses counts one wrong password once, however often it comes; of a proof it could not tell.
+#[test]
+fn who_follows_a_login_is_shown_what_was_guessed_where_the_answer_holds_it() {
+    let (link, heard) = ear(Duration::ZERO, true);
+    let secrets = ["ecila", "no"];
+    login(vec![link, reversed(), cleartext("pw")], unix(), "alice", &secrets);
+    assert_eq!(*heard.lock().unwrap(), ["judging", "judging no", "wrong_secret", "gone"]);
 }
