@@ -74,7 +74,8 @@ fn it_is_a_store_and_so_is_its_copy_alone() {
 
 #[test]
 fn s_053_a_store_that_is_damaged_or_gone_comes_back_whole_from_its_copy() {
-    let damages: [(&str, fn(&Path)); 4] = [
+    type Damage = (&'static str, fn(&Path));
+    let damages: [Damage; 4] = [
         ("gone", |path| fs::remove_file(path).unwrap()),
         ("cut", |path| fs::File::options().write(true).open(path).unwrap().set_len(5000).unwrap()),
         ("altered", damage),

@@ -192,7 +192,7 @@ async fn s_001_s_083_a_header_has_the_one_deadline_of_the_handshake() {
         let turned = door().announced(&mut stream, hop(), past).await.unwrap_err();
         assert_eq!(turned.refusal.reason, Reason::Timeout);
         let peer = door().announced(&mut stream, hop(), now()).await.unwrap();
-        let Err(turned) = door().meet(stream, peer, past).await else { panic!("the time was up") };
+        let Err(turned) = door().meet(stream, peer, (past, "past")).await else { panic!("the time was up") };
         assert_eq!(turned.refusal.reason, Reason::Timeout);
     }
 }
