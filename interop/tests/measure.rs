@@ -10,7 +10,8 @@ use std::{
 
 use countersign_interop::{
     PATIENCE, Place,
-    gateway::{Gateway, binary, counted, countersign},
+    certificate::Pair,
+    gateway::{Gateway, binary, counted},
     net::{dial, dial_unix},
     process::{Finished, run},
     wire,
@@ -94,14 +95,10 @@ fn the_numbers_tell_what_is_kept() {
     let entries = |state: &str| number(&format!("countersign_trust_entries{{state=\"{state}\"}}"));
     assert_eq!((number("countersign_store_up"), code()), (Some(1.0), "200".into()));
     assert_eq!(["accepted", "expired", "revoked"].map(entries), [Some(0.0); 3]);
-    let state = gateway.place().text("state");
-    let owner = |words: &[&str]| {
-        run(&mut countersign(&place, &[&["trust"], words, &["--state-dir", &state]].concat()))
-            .expect_success()
-    };
-    owner(&["add", "--self", "--name", "alice"]);
+    let pair = Pair::of_client(&place, "alice");
+    gateway.trust(&["add", &pair.cert, "--name", "alice"]).expect_success();
     assert_eq!(["accepted", "expired", "revoked"].map(entries), [Some(1.0), Some(0.0), Some(0.0)]);
-    owner(&["remove", "alice"]);
+    gateway.trust(&["remove", "alice"]).expect_success();
     assert_eq!(["accepted", "expired", "revoked"].map(entries), [Some(0.0), Some(0.0), Some(1.0)]);
     let kept = || number("countersign_audit_records_total").is_some_and(|kept| kept > 1.5);
     assert!(gateway.daemon().eventually(kept), "what the owner changed is on record");
