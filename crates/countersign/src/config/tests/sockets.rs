@@ -307,7 +307,7 @@ fn s_083_hops_are_listed_where_a_proxy_may_stand_and_open_nothing() {
     assert!(of("bind-tcp=:1,auth=none").unwrap().sockets[0].hops.is_none());
     for (bind, why) in [
         ("bind-vsock=any:1,auth=fail,accept-proxy=192.0.2.1", "only sockets of"),
-        ("bind-tcp=:1,auth=fail,accept-proxy=", "the list is empty"),
+        ("bind-tcp=:1,auth=fail,accept-proxy=\" , \"", "the list is empty"),
         ("bind-tcp=:1,auth=fail,accept-proxy=v2", "it is no address, network or uid"),
         ("bind-tcp=:1,auth=fail,accept-proxy=192.0.2.1/24", "bits behind its prefix"),
         // Nobody but the hop is near, however near that is.
