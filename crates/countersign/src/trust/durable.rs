@@ -168,4 +168,43 @@ mod tests {
         let error = private_directory(folder.path()).unwrap_err();
         assert_eq!(error.fix(), format!("chmod 700 {}", folder.path().display()));
     }
+
+    #[test]
+    fn a_file_is_read_up_to_64_kib_and_not_beyond() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for (length, fine) in [(0, true), (64 * 1024, true), (64 * 1024 + 1, false), (1 << 20, false)] {
+            let bytes = vec![b'x'; length];
+            fs::write(&path, &bytes).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            for read in [read_public(&path), read_private(&path)] {
+                match read {
+                    Ok(read) => assert!(fine && read == bytes, "{length}"),
+                    Err(error) => {
+                        assert!(!fine && error.to_string().contains("larger than 64 KiB"), "{error}")
+                    }
+                }
+            }
+        }
+    }
+
+    /// A rename is one step within a file system only, and a name that can be foretold can be taken.
+    #[test]
+    fn s_062_a_file_is_written_beside_its_place_under_a_name_that_nobody_can_foretell() {
+        let folder = tempfile::tempdir().unwrap();
+        let named = |path: &Path| {
+            let mut seen = None;
+            let stop = place(path, b"x", 0o600, |temporary| {
+                seen = Some(temporary.to_owned());
+                Err(io::ErrorKind::Interrupted.into())
+            });
+            assert_eq!(stop.unwrap_err().kind(), io::ErrorKind::Interrupted);
+            seen.unwrap()
+        };
+        let path = folder.path().join("key");
+        let (one, other) = (named(&path), named(&path));
+        assert_eq!((one.parent(), other.parent()), (Some(folder.path()), Some(folder.path())));
+        assert_ne!(one, other);
+        assert!(names(folder.path()).is_empty(), "what could not be put in place is gone");
+    }
 }

@@ -194,3 +194,28 @@ impl From<TrustError> for EnrolError {
         Self::Failed(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_a_code_of_its_own_and_tells_the_client_what_to_do() {
+        let lost = TrustError::Io { path: "state.db".into(), why: "no space left".into() };
+        let all = [
+            (EnrolError::NoCertificate, "no_certificate", "make one"),
+            (EnrolError::NoPassphrase, "no_passphrase", "countersign set local.passphrase"),
+            (EnrolError::Wrong, "wrong_secret", "try again"),
+            (EnrolError::TooMany { retry_after: Duration::from_secs(27) }, "too_many_guesses", "in 27 s"),
+            (EnrolError::Spent, "invitation_spent", "ask for a new one"),
+            (EnrolError::Revoked, "revoked", "countersign trust add"),
+            (EnrolError::Taken, "first_place_taken", "countersign authenticate"),
+            (EnrolError::Failed(lost), "store_failed", "in the log"),
+        ];
+        for (error, code, way_out) in all {
+            assert_eq!(error.code(), code);
+            let told = error.to_string();
+            assert!(told.contains(way_out) && !told.contains("state.db"), "{told}");
+        }
+    }
+}

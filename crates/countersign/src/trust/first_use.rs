@@ -196,4 +196,17 @@ mod tests {
             false => assert_eq!((rule.group(), rule.mode()), (None, 0o600)),
         }
     }
+
+    /// Where the kernel does not give a peer's groups, the system's database does.
+    #[test]
+    fn s_052_a_peer_whose_groups_the_kernel_does_not_say_is_looked_up() {
+        let Some(account) = Account::of_uid(1).unwrap() else { return };
+        let without = |uid| Peer::unix(Some(Credentials::new(uid, 123_456).with_groups(None)));
+        let own = account.groups().unwrap();
+        let theirs = *own.iter().find(|group| is_group(**group)).unwrap();
+        assert!(FirstUse::for_group(theirs).admits(&without(1)).is_ok());
+        let others = ["root", "wheel"].iter().find_map(|name| group_named(name).unwrap()).unwrap();
+        assert!(!own.contains(&others) && FirstUse::for_group(others).admits(&without(1)).is_err());
+        assert!(FirstUse::for_group(theirs).admits(&without(123_456)).is_err(), "nobody has that uid");
+    }
 }

@@ -225,4 +225,30 @@ mod tests {
         let unix = Peer::unix(Some(crate::proto::peer::Credentials::new(1000, 1000)));
         assert_eq!(source(&unix), "uid:1000");
     }
+
+    #[test]
+    fn s_024_room_is_made_before_there_are_too_many_keys() {
+        let mut guesses = Guesses::default();
+        for number in 0..=MOST_KEYS {
+            guesses.charge(&[format!("certificate:{number}")], 0).unwrap();
+            assert!(guesses.0.len() <= MOST_KEYS);
+        }
+        assert_eq!(guesses.0.len(), MOST_KEYS - MOST_KEYS / 4 + 1, "a quarter left");
+    }
+
+    #[test]
+    fn s_027_a_guess_at_the_passphrase_counts_for_its_source_its_certificate_and_all_together() {
+        let local = "127.0.0.1:1".parse().unwrap();
+        let peer = Peer::tcp("192.0.2.7:5".parse().unwrap(), local);
+        let certificate = Fingerprint([0xab; 32]);
+        assert_eq!(keys(&peer, None), ["ip:192.0.2.7", "all"]);
+        let shown = format!("certificate:{certificate}");
+        assert_eq!(keys(&peer, Some(&certificate)), ["ip:192.0.2.7", "all", shown.as_str()]);
+        let mut guesses = Guesses::default();
+        for _ in 0..100 {
+            guesses.charge(&[ALL.to_owned()], 1000).unwrap();
+        }
+        assert_eq!(guesses.charge(&[ALL.to_owned()], 1000), Err(Duration::from_secs(1)));
+        guesses.charge(&[ALL.to_owned()], 1001).unwrap();
+    }
 }

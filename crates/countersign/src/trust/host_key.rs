@@ -86,4 +86,57 @@ mod tests {
         fs::write(&path, "no key").unwrap();
         assert!(open(folder.path()).unwrap_err().to_string().contains("no private key"));
     }
+
+    #[test]
+    fn a_key_of_the_operators_is_ed25519_or_ecdsa_and_without_a_passphrase() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let read = |body: &str| {
+            let (begin, end) = ("-----BEGIN OPENSSH PRIVATE KEY-----", "-----END OPENSSH PRIVATE KEY-----");
+            durable::replace(&path, format!("{begin}\n{body}\n{end}\n").as_bytes(), 0o600).unwrap();
+            from_file(&path)
+        };
+        assert_eq!(read(ECDSA).unwrap().algorithm().as_str(), "ecdsa-sha2-nistp256");
+        for (other, why) in [(LOCKED, "it has a passphrase"), (RSA, "of a kind that is not used here")] {
+            let error = read(other).unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+            let line = other.lines().nth(4).unwrap();
+            assert!(!error.to_string().contains(line));
+        }
+    }
+
+    /// Made for this test by `ssh-keygen -t ecdsa -b 256 -N ''`, and used nowhere else, like the others.
+    const ECDSA: &str = "\
+b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAaAAAABNlY2RzYS
+1zaGEyLW5pc3RwMjU2AAAACG5pc3RwMjU2AAAAQQRcxI6S9dNIOBngG9fAbZpun3qsS2MO
+BYtScNLrhKJbbNnFXoJzJpSJBYf13MTQ48uiaPm5ntWNDX4o+m4icP79AAAAoOxe2g/sXt
+oPAAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBFzEjpL100g4GeAb
+18Btmm6feqxLYw4Fi1Jw0uuEolts2cVegnMmlIkFh/XcxNDjy6Jo+bme1Y0Nfij6biJw/v
+0AAAAhAL0/gTTr1kK74jMAB3yzYKs6cnkDug7mOhg83IZgv0JjAAAAAAECAwQFBgc=";
+
+    /// `ssh-keygen -t ed25519 -N passphrase -a 1`.
+    const LOCKED: &str = "\
+b3BlbnNzaC1rZXktdjEAAAAACmFlczI1Ni1jdHIAAAAGYmNyeXB0AAAAGAAAABCSy5NK8V
+ZR3dSga72+jJZRAAAAAQAAAAEAAAAzAAAAC3NzaC1lZDI1NTE5AAAAIMridclOP+hjv5UT
+69kW6NuTJxkg2U9or86OTOxu0hawAAAAkHuXuMKJ3/unr/05N2iIk2/SzbgGhwL6gDJMBp
+650KleyS4rl4FF+4UscGSUnHRwoXy+uuP5st0KEigA/KMt47CHHOJtf8BPUPtNswtl67Gn
+rpi3/nRIcafq6p/tHg1pyeZnVuQSReEVYdzOD4IAJzlFwIbNeXMKZmzsjgr7CPe5oLvJN2
+0LK+RqJGD5hSYg1g==";
+
+    /// `ssh-keygen -t rsa -b 1024 -N ''`.
+    const RSA: &str = "\
+b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAlwAAAAdzc2gtcn
+NhAAAAAwEAAQAAAIEAl9KxSM4I+oxhj7YKXQqMK//ZUiQCrz48V16mMM2oVL/1Ucj3gYmc
+eEJxVELs5bJWGDS97XnLihSYO2HhX017twz4ieSqPOZwCW8pcGCOwenZzBUb+x2ts5K7Je
+99AI+B4lrQ4x/gyjp1q0+o48Lso5afGqlIoTNpnTkcKeSHfFcAAAH4w98SCcPfEgkAAAAH
+c3NoLXJzYQAAAIEAl9KxSM4I+oxhj7YKXQqMK//ZUiQCrz48V16mMM2oVL/1Ucj3gYmceE
+JxVELs5bJWGDS97XnLihSYO2HhX017twz4ieSqPOZwCW8pcGCOwenZzBUb+x2ts5K7Je99
+AI+B4lrQ4x/gyjp1q0+o48Lso5afGqlIoTNpnTkcKeSHfFcAAAADAQABAAAAgE5ELmKC3H
+wVDGJijPsj6djw3x6KM9wVcFP2FiSIkKOIBbZwrK9ZupEAZ53xlmBfTCTUY6jdpcD8FvJd
+5ioULpcG0tQKLg2ToqQCfBfJVAC6Jt6bOqbQgZvv8urkJgmU+hki3vxeKB3i2s3BPPssE5
+EzG2wkfSOuPalRbjXQhc0RAAAAQQCmMa7Sx4OQd8sS4Mahpzg0ru/vevU2qYC43OpgaUVP
+yL6i7NeC0OQ0YYGJkTd4HeXiPJO8vPCIklkX469fLn7uAAAAQQDGa/3Iz1xp4fNdEENJqp
+ilEme8j0MfjRbUN4jWSJ/9IJ3Rs3jzJaD1pdzPj0lwcx41mkwpM8aJJYmS2VlrjKf5AAAA
+QQDD4Qz58hxfXZI/OmaRXX0r1l3Z9AznLCYxU65CtreFgizZX36rmilgBjb9zWMPbrax12
+bCgn8uX8Cjnr2Zd3rPAAAAAAEC";
 }

@@ -228,12 +228,15 @@ mod tests {
         let read: Token = text.parse().unwrap();
         assert_eq!((read.server(), read.address()), (Fingerprint([3; 32]), "tls://gate.example:10000"));
         assert!(invitation.is_of(&read));
+        assert_eq!((read.id(), read.id().len()), (invitation.id.clone(), 16));
         let (other, _) = made();
         assert!(!other.is_of(&read));
         assert_ne!(other.id, invitation.id);
         let kept = format!("{invitation:?}");
         assert!(!kept.contains(text.as_str()) && !kept.contains(&format!("{:?}", token.secret)));
-        assert!(!format!("{token:?}").contains("secret"));
+        let shown = format!("{token:?}");
+        assert!(shown.contains("gate.example") && !shown.contains("secret"), "{shown}");
+        assert!(!Token::is_meant_by(&Secret::new("therewillbesecrets")));
     }
 
     #[test]

@@ -106,3 +106,36 @@ fn message(error: &rusqlite::Error) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_of_a_directory_is_opened_once_and_shared_with_who_names_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| Trust::at(folder.path().join(name));
+        let (first, again, other) = (at("one"), at("one"), at("other"));
+        assert!(first.store().is_none(), "a configuration is judged without touching it");
+        again.share(&first);
+        assert!(again.store().is_none(), "there is nothing to share yet");
+        let opened: *const TrustStore = first.open().unwrap();
+        assert!(std::ptr::eq(opened, first.open().unwrap()), "a second one would find it locked");
+        for trust in [&again, &other] {
+            trust.share(&first);
+        }
+        assert!(again.store().is_some_and(|shared| std::ptr::eq(opened, shared)));
+        assert!(other.store().is_none(), "it is another directory's");
+    }
+
+    #[test]
+    fn what_sqlite_says_reaches_the_reader() {
+        let said = |sql: &str| {
+            message(&rusqlite::Connection::open_in_memory().unwrap().execute_batch(sql).unwrap_err())
+        };
+        assert!(said("SELECT * FROM nowhere").contains("nowhere"));
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        assert!(message(&rusqlite::Error::SqliteFailure(code, None)).contains("malformed"));
+        assert_eq!(message(&rusqlite::Error::InvalidQuery), rusqlite::Error::InvalidQuery.to_string());
+    }
+}

@@ -149,4 +149,17 @@ mod tests {
         made.uses = Some(0);
         assert!(!made.is_open(0));
     }
+
+    /// Whatever verifier there is: neither may be set, and hashing a megabyte is work a stranger should not order.
+    #[test]
+    fn s_055_neither_nothing_nor_too_much_is_the_passphrase_also_where_it_would_verify() {
+        let long = Secret::new("x".repeat(LONGEST + 1));
+        for secret in [Secret::new(""), long] {
+            let mut made = Passphrase::for_tests(1);
+            made.verifier = argon2id::hash(&secret).unwrap();
+            assert!(argon2id::verifies(&made.verifier, &secret) && !made.verifies(&secret));
+        }
+        let shown = format!("{:?}", Passphrase::for_tests(5));
+        assert!(shown.starts_with("Passphrase { revision: 5, "), "{shown}");
+    }
 }

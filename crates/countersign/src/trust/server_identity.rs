@@ -465,4 +465,69 @@ mod tests {
         });
         assert!(found.iter().all(|fingerprint| *fingerprint == found[0]));
     }
+
+    #[test]
+    fn a_serial_number_is_random_positive_and_of_one_length() {
+        let numbers: BTreeSet<_> = (0..64).map(|_| serial().unwrap().to_bytes()).collect();
+        assert_eq!(numbers.len(), 64);
+        for number in numbers {
+            assert_eq!((number.len(), number[0] & 0xc0), (16, 0x40), "{number:?}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_counts_from_a_day_ago_for_clocks_that_are_behind() {
+        let now = now();
+        assert_eq!(validity::<SystemTime>(now, YEAR), (now - DAY, now + YEAR));
+    }
+
+    #[test]
+    fn s_042_thirty_days_before_its_end_it_is_renewed_and_not_a_moment_earlier() {
+        let state = tempfile::tempdir().unwrap();
+        let first = ServerIdentity::open(state.path(), "localhost", now()).unwrap();
+        let due = first.not_after() - RENEWAL_AHEAD;
+        assert!(first.renewed(due - Duration::from_secs(1)).unwrap().is_none());
+        assert!(first.renewed(due).unwrap().is_some());
+    }
+
+    /// Clients are told to trust the root: it vouches for servers, and makes no other authority.
+    #[test]
+    fn the_root_has_a_name_of_its_own_and_makes_no_other_authority() {
+        let (one, other) = (generate().unwrap(), generate().unwrap());
+        let name = |key: &KeyPair| {
+            let pem = root_certificate(key, now()).unwrap();
+            let der = crate::transport::tls::certificates("root", pem.as_bytes()).unwrap();
+            let (_, root) = X509Certificate::from_der(&der[0]).unwrap();
+            let rights = root.basic_constraints().unwrap().unwrap().value;
+            assert_eq!((rights.ca, rights.path_len_constraint), (true, Some(0)));
+            assert!(root.key_usage().unwrap().unwrap().value.key_cert_sign());
+            root.subject().to_string()
+        };
+        assert!(name(&one).starts_with("CN=countersign root "));
+        assert_ne!(name(&one), name(&other));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_is_an_error_and_one_that_another_made_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = || Ok(Zeroizing::new("text".to_owned()));
+        assert!(make(&folder.path().join("absent").join("file"), text).is_err());
+        let path = folder.path().join("file");
+        // Another gateway makes it between the look and the writing.
+        let overtaken = || {
+            fs::write(&path, "theirs")?;
+            text()
+        };
+        make(&path, overtaken).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
+    }
+
+    #[test]
+    fn an_identity_shows_its_fingerprints() {
+        let state = tempfile::tempdir().unwrap();
+        let identity = ServerIdentity::open(state.path(), "localhost", now()).unwrap();
+        assert_eq!(identity.key_fingerprint(), Fingerprint::of_key(identity.leaf()));
+        assert_ne!(identity.key_fingerprint(), None);
+        assert!(format!("{identity:?}").contains(&format!("{:?}", identity.fingerprint())));
+    }
 }

@@ -295,7 +295,8 @@ fn make(step: &Transaction<'_>, change: &Change<'_>) -> Result<Applied, rusqlite
         Change::Forget(fingerprint) => {
             step.execute("DELETE FROM documents WHERE fingerprint = ?1", [fingerprint.0])?;
             let gone = step.execute("DELETE FROM certificates WHERE fingerprint = ?1", [fingerprint.0])?;
-            step.execute("UPDATE meta SET certificates = certificates - ?1", [gone > 0])?;
+            // Where nothing is gone, nothing of this step stays.
+            step.execute("UPDATE meta SET certificates = certificates - 1", [])?;
             // The place stays taken, and nobody else is said to have taken it.
             step.execute("UPDATE first SET fingerprint = NULL WHERE fingerprint = ?1", [fingerprint.0])?;
             gone

@@ -190,4 +190,17 @@ mod tests {
         // One after the other this would take a thousand million looks.
         assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
     }
+
+    /// What makes a look short: entries lie evenly in a room half as large again as they need.
+    #[test]
+    fn each_entry_belongs_as_far_into_the_room_as_its_fingerprint_says() {
+        for (count, homes) in [(0, 1), (1, 2), (1000, 1501)] {
+            let roster = roster((0..count).map(entry).collect());
+            assert_eq!(roster.homes, homes);
+            assert!(roster.early.len() as u64 <= homes + NEIGHBOURS as u64);
+        }
+        let roster = roster((0..1000).map(entry).collect());
+        let home = |first: u8| roster.home(&[first; 32]);
+        assert_eq!((home(0), home(0x7f), home(0x80), home(0xff)), (0, 747, 753, 1500));
+    }
 }

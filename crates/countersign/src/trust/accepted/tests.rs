@@ -413,3 +413,58 @@ fn s_054_an_enrolment_that_cannot_be_kept_is_refused_and_the_next_one_works() {
     assert!(store.is_pristine() && judged(&store, &newcomer(1)).is_err());
     assert!(!store.is_up());
 }
+
+#[test]
+fn s_053_a_directory_has_a_store_from_its_first_opening_on() {
+    let folder = folder();
+    assert!(!TrustStore::is_in(folder.path()));
+    drop(open(&folder));
+    assert!(TrustStore::is_in(folder.path()));
+    fs::remove_file(folder.path().join("state.db")).unwrap();
+    assert!(TrustStore::is_in(folder.path()), "there was one: its mark is there still");
+}
+
+/// Or a clock that was ahead once would keep the sight of that day for good.
+#[test]
+fn a_last_sight_that_lies_ahead_of_the_clock_is_mended_by_the_next_login() {
+    let folder = folder();
+    let store = open(&folder);
+    store.take_first_place(&newcomer(1)).unwrap();
+    store.amend(&newcomer(1).fingerprint(), |entry| entry.last_seen = Some(now() + 100_000)).unwrap();
+    judged(&store, &newcomer(1)).unwrap();
+    assert!(store.entries().unwrap()[0].last_seen.is_some_and(|at| at <= now()));
+}
+
+#[test]
+fn s_088_a_store_prints_where_it_is_and_nothing_of_who_is_in_it() {
+    let folder = folder();
+    let store = open(&folder);
+    with_passphrase(&store);
+    store.take_first_place(&local(1, 0)).unwrap();
+    let shown = format!("{store:?}");
+    assert!(shown.starts_with("TrustStore") && shown.contains("state.db"), "{shown}");
+    assert!(!shown.contains("uid 0") && !shown.contains("argon2id"), "{shown}");
+}
+
+/// The owner compares it with what a client shows.
+#[test]
+fn the_certificate_of_an_entry_is_kept_as_it_was_shown() {
+    let folder = folder();
+    let store = open(&folder);
+    let first = newcomer(1);
+    store.take_first_place(&first).unwrap();
+    assert_eq!(store.certificate(&first.fingerprint()).unwrap(), b"certificate 1");
+    assert!(store.certificate(&newcomer(2).fingerprint()).is_err());
+}
+
+/// A passphrase is used up by its revision: two of the same would share their uses.
+#[test]
+fn each_passphrase_that_is_set_is_told_from_every_other() {
+    let folder = folder();
+    let store = open(&folder);
+    let revision = || {
+        with_passphrase(&store);
+        store.passphrase().unwrap().revision
+    };
+    assert_ne!(revision(), revision());
+}

@@ -125,3 +125,61 @@ fn s_053_what_was_set_aside_makes_room_for_a_new_one() {
     let store = SqliteStore::open(folder.path()).unwrap();
     assert!(!store.load(&mut |_| {}).unwrap().initialised);
 }
+
+#[test]
+fn s_053_what_a_newer_version_wrote_is_told_from_damage() {
+    for (version, is_newer) in
+        [(VERSION + 1, true), (i64::from(i32::MAX), true), (VERSION - 1, false), (-1, false)]
+    {
+        let folder = folder();
+        with_one(folder.path());
+        let connection = Connection::open(folder.path().join(FILE)).unwrap();
+        connection.pragma_update(None, "user_version", version).unwrap();
+        drop(connection);
+        match SqliteStore::open(folder.path()).unwrap_err() {
+            TrustError::TooNew { version: found, .. } => assert!(is_newer && found == version),
+            TrustError::Damaged { .. } => assert!(!is_newer, "{version}"),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn s_053_a_store_that_cannot_be_put_aside_whole_is_not_said_to_be() {
+    for in_the_way in [format!("{FILE}.aside-5-wal"), MARKER.to_owned()] {
+        let folder = folder();
+        with_one(folder.path());
+        fs::write(folder.path().join(format!("{FILE}-wal")), b"log").unwrap();
+        let in_the_way = folder.path().join(in_the_way);
+        let _ = fs::remove_file(&in_the_way);
+        fs::create_dir(&in_the_way).unwrap();
+        let error = SqliteStore::set_aside(folder.path(), 5).unwrap_err();
+        assert!(matches!(error, TrustError::Io { .. }), "{error}");
+    }
+}
+
+/// Whoever could put a link there would choose which file is the store.
+#[test]
+fn s_061_a_link_is_not_followed_to_a_store() {
+    let folder = folder();
+    with_one(folder.path());
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink(folder.path().join(FILE), &link).unwrap();
+    assert!(connect(&link).is_err() && connect(&folder.path().join(FILE)).is_ok());
+}
+
+/// It is no damage, so nobody is told to put a backup back.
+#[test]
+fn s_054_a_store_that_somebody_else_holds_or_a_full_disk_is_no_damage() {
+    use rusqlite::ffi::{SQLITE_BUSY, SQLITE_CORRUPT, SQLITE_FULL, SQLITE_IOERR, SQLITE_NOTADB};
+    let failed = |code| {
+        let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        fault(Path::new(FILE), &error)
+    };
+    for code in [SQLITE_BUSY, SQLITE_FULL, SQLITE_IOERR] {
+        assert!(matches!(failed(code), TrustError::Io { .. }), "{code}");
+    }
+    for code in [SQLITE_CORRUPT, SQLITE_NOTADB] {
+        assert!(matches!(failed(code), TrustError::Damaged { .. }), "{code}");
+    }
+}
