@@ -6,6 +6,7 @@
 mod deb;
 mod deps;
 mod fuzz;
+mod mutants;
 mod step;
 mod suite;
 mod vsock;
@@ -81,6 +82,11 @@ const COMMANDS: &[Command] = &[
         name: "vsock",
         summary: "the login over vsock, played in a virtual machine: for kernels without vsock_loopback",
         run: vsock::play,
+    },
+    Command {
+        name: "mutants",
+        summary: "whether tests notice each change of what lets people in (hours); more go to cargo-mutants",
+        run: mutants::run,
     },
     Command {
         name: "windows",
