@@ -79,6 +79,11 @@ const COMMANDS: &[Command] = &[
         run: fuzz::run,
     },
     Command {
+        name: "grid",
+        summary: "every cell of docs/interop.md, Xpra with Xpra too; arguments choose tests, as `xpra_6`",
+        run: grid,
+    },
+    Command {
         name: "vsock",
         summary: "the login over vsock, played in a virtual machine: for kernels without vsock_loopback",
         run: vsock::play,
@@ -174,6 +179,16 @@ fn doc() -> Result<(), Failed> {
 
 fn doctest() -> Result<(), Failed> {
     run("examples in the documentation", &mut cargo(["test", "--workspace", "--doc"]))
+}
+
+/// The suite plays a part of the grid. Here no test runner looks at the clock.
+fn grid(arguments: &[&str]) -> Result<(), Failed> {
+    deps::install()?;
+    xpra::build()?;
+    run("the command", &mut cargo(["build", "--package", "countersign-cli", "--bins"]))?;
+    let mut command = cargo(["test", "--package", "countersign-interop", "--test", "grid", "--"]);
+    command.args(["--nocapture", "--test-threads=2"]).args(arguments);
+    run("the whole grid", command.env("COUNTERSIGN_GRID_WHOLE", "yes"))
 }
 
 fn bench(arguments: &[&str]) -> Result<(), Failed> {

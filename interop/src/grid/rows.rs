@@ -82,11 +82,19 @@ impl Row {
         found.unwrap_or(Transport::Unix)
     }
 
+    /// Whether somebody can get in by it. Two programs of Xpra take a wire within one machine, as all of these are, for one
+    /// that nobody reads along.
+    #[must_use]
+    pub fn opens(&self, client: Peer, server: Peer, transport: Transport) -> bool {
+        let is_ours = client == Peer::Ours || server == Peer::Ours;
+        self.wire.opens(transport) || self.wire == Wire::Confidential && !is_ours
+    }
+
     /// What must come of an attempt.
     #[must_use]
-    pub fn outcome(&self, attempt: &Attempt, transport: Transport) -> Came {
+    pub fn outcome(&self, attempt: &Attempt, (client, server): (Peer, Peer), transport: Transport) -> Came {
         match self.wire {
-            wire if wire.opens(transport) => Came::To(attempt.outcome),
+            _ if self.opens(client, server, transport) => Came::To(attempt.outcome),
             Wire::Confidential => Came::TooOpen,
             _ => Came::To(Outcome::Refused),
         }
