@@ -5,6 +5,8 @@ use std::{
     io::Write as _,
     net::{Ipv4Addr, TcpStream},
     process::Command,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -13,6 +15,7 @@ use countersign_interop::{
     gateway::{Gateway, counted, countersign},
     net::{dial, dial_from},
     process::{Finished, run},
+    wire::{self, Received, Value, hello, honest, with},
 };
 
 /// S-02, S-03: 2,500 sources with four connections each in all, of which as many as there are places stay; whoever
@@ -61,6 +64,54 @@ fn s_002_s_010_a_stranger_that_has_begun_a_message_costs_little() {
     assert!(strangers.iter().all(is_open));
     println!("{} connections take {grown} KiB", strangers.len());
     assert!(grown <= EACH * strangers.len() as u64, "{grown} KiB for {} connections", strangers.len());
+}
+
+/// S-02, S-03: ten thousand strangers that say nothing and come again when they are pushed out, and a thousand logins
+/// that pass meanwhile. Who is pushed out by chance in the middle of a login comes again too, as clients do.
+#[test]
+fn s_003_a_thousand_logins_pass_beside_ten_thousand_idle_strangers() {
+    let gate = Gate::open(&["--handshake-timeout=60s"]);
+    let mut crowd: Vec<_> =
+        (0..STRANGERS).map(|number| dial_from(stranger(number % 2500), gate.gateway.tcp())).collect();
+    let done = AtomicBool::new(false);
+    let (again, retried) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let (gate, done, again, retried) = (&gate, &done, &again, &retried);
+        scope.spawn(move || {
+            for number in (0..crowd.len()).cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
+                if !is_open(&crowd[number]) {
+                    let source = stranger(u16::try_from(number % 2500).expect("a small number"));
+                    crowd[number] = dial_from(source, gate.gateway.tcp());
+                    again.fetch_add(1, Ordering::Relaxed);
+                    // A few hundred in a second: what is tried is the crowd, not how fast this machine connects.
+                    thread::sleep(Duration::from_millis(2));
+                }
+            }
+        });
+        let logins: Vec<_> = (0..WORKERS)
+            .map(|worker| {
+                scope.spawn(move || {
+                    for number in (worker..LOGINS).step_by(usize::from(WORKERS)) {
+                        let [high, low] = number.to_be_bytes();
+                        let source = Ipv4Addr::new(127, 8, high, low.max(1));
+                        let tries = (1..=5).find(|_| gate.lets_in(source)).expect("one of five tries");
+                        retried.fetch_add(tries - 1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        for worker in logins {
+            // Whatever it found: the crowd has to end, too.
+            let worker = worker.join();
+            done.store(worker.is_err() || done.load(Ordering::Relaxed), Ordering::Relaxed);
+            worker.expect("logins");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let (again, retried, took) = (again.into_inner(), retried.into_inner(), start.elapsed());
+    println!("{LOGINS} logins in {took:?}; {again} strangers came again; {retried} logins were tried again");
+    assert!(retried <= usize::from(LOGINS) / 20, "{retried} of {LOGINS} logins were pushed out");
 }
 
 /// S-04: one source has 20 places, and a newcomer from there takes one of them, nobody else's.
@@ -115,6 +166,22 @@ impl Gate {
         ))
     }
 
+    /// Whether a login with the right password comes to its end.
+    fn lets_in(&self, source: Ipv4Addr) -> bool {
+        let mut stream = dial_from(source, self.gateway.tcp());
+        let salt = *b"thirty-two bytes of client salt!";
+        wire::send(&mut stream, &hello(honest("alice")));
+        let first = wire::read(&mut stream);
+        if !matches!(&first, Received::Packet(kind, _) if kind == "challenge") {
+            return false;
+        }
+        let challenge = first.challenge();
+        let proof = wire::answer(&challenge, &salt, PASSWORD.as_bytes());
+        let caps = with(honest("alice"), "challenge_response", Value::Bytes(proof));
+        wire::send(&mut stream, &hello(with(caps, "challenge_client_salt", Value::Bytes(salt.to_vec()))));
+        wire::read(&mut stream).is_welcome()
+    }
+
     /// Resident memory in KiB.
     fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.gateway.daemon().id()));
@@ -123,6 +190,11 @@ impl Gate {
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 }
+
+/// How many say nothing, how many log in, and how many of those at a time.
+const STRANGERS: u16 = 10_000;
+const LOGINS: u16 = 1000;
+const WORKERS: u16 = 4;
 
 /// One of 2,500 addresses of this machine.
 fn stranger(number: u16) -> Ipv4Addr {
