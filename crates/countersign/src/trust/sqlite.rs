@@ -53,15 +53,16 @@ impl SqliteStore {
         durable::private_directory(directory).map_err(TrustError::Exposed)?;
         let (path, marker) = (directory.join(FILE), directory.join(MARKER));
         let io = |error: std::io::Error| TrustError::Io { path: path.clone(), why: error.to_string() };
+        let marked = marker.try_exists().map_err(io)?;
         if !path.try_exists().map_err(io)? {
-            if marker.try_exists().map_err(io)? {
+            if marked {
                 return Err(TrustError::Missing(path));
             }
             create(&path)?;
         }
-        match durable::create(&marker, MARKER_TEXT, 0o600) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(io(error)),
-            _ => {}
+        // Only where it is missing: on a full disk not even a try has room, and is no reason not to start.
+        if !marked {
+            durable::create(&marker, MARKER_TEXT, 0o600).map_err(io)?;
         }
         Self::at(path)
     }
