@@ -11,6 +11,7 @@ pub mod browser;
 pub mod certificate;
 pub mod dialogue;
 pub mod doors;
+pub mod faults;
 pub mod fido;
 pub mod gateway;
 pub mod grid;

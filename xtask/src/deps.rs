@@ -100,6 +100,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/lib/python3/dist-packages/cryptography/__init__.py", "python3-cryptography"),
     ("script", "bsdutils"),
     ("strace", "strace"),
+    // Its library is put under a program; the folder has the architecture's name.
+    ("faketime", "faketime"),
     ("pinentry-tty", "pinentry-tty"),
     // Judges the units; nothing of it is started.
     ("systemd-analyze", "systemd"),

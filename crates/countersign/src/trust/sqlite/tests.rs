@@ -146,16 +146,17 @@ fn s_053_what_a_newer_version_wrote_is_told_from_damage() {
 
 #[test]
 fn s_053_a_store_that_cannot_be_put_aside_whole_is_not_said_to_be() {
-    for in_the_way in [format!("{FILE}.aside-5-wal"), MARKER.to_owned()] {
-        let folder = folder();
-        with_one(folder.path());
-        fs::write(folder.path().join(format!("{FILE}-wal")), b"log").unwrap();
-        let in_the_way = folder.path().join(in_the_way);
-        let _ = fs::remove_file(&in_the_way);
-        fs::create_dir(&in_the_way).unwrap();
-        let error = SqliteStore::set_aside(folder.path(), 5).unwrap_err();
-        assert!(matches!(error, TrustError::Io { .. }), "{error}");
-    }
+    let folder = folder();
+    with_one(folder.path());
+    fs::write(folder.path().join(format!("{FILE}-wal")), b"log").unwrap();
+    fs::create_dir(folder.path().join(format!("{FILE}.aside-5-wal"))).unwrap();
+    let error = set_aside(&folder.path().join(FILE), 5).unwrap_err();
+    assert!(matches!(error, TrustError::Io { .. }), "{error}");
+    let marker = folder.path().join(MARKER);
+    fs::remove_file(&marker).unwrap();
+    fs::create_dir(&marker).unwrap();
+    let error = SqliteStore::unmark(folder.path()).unwrap_err();
+    assert!(matches!(error, TrustError::Io { .. }), "{error}");
 }
 
 /// Whoever could put a link there would choose which file is the store.
