@@ -17,6 +17,7 @@ pub mod gateway;
 pub mod grid;
 pub mod grpc;
 pub mod haproxy;
+pub mod inside;
 pub mod issuer;
 pub mod kdc;
 pub mod mariadb;

@@ -1,7 +1,7 @@
 //! Addresses: free ports, and waiting until somebody listens.
 
 use std::{
-    io,
+    io::{self, ErrorKind, Read},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
     ops::Range,
     os::{
@@ -100,5 +100,18 @@ fn wait(daemon: &Daemon, what: &str, attempt: impl Fn() -> io::Result<()>) {
         }
         assert!(Instant::now() < deadline, "nobody listens on {what}: {error}\n{}", daemon.output());
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits for the end of a stream: false if something is said instead.
+///
+/// # Panics
+/// Neither comes in time.
+#[track_caller]
+pub fn is_over(stream: &mut impl Read) -> bool {
+    match stream.read(&mut [0]) {
+        Ok(read) => read == 0,
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => true,
+        Err(error) => panic!("neither a word nor the end: {error}"),
     }
 }

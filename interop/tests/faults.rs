@@ -1,22 +1,15 @@
 //! Faults of the machine under a gateway: a store that is locked, damaged or without room, and a clock that jumps.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader, Write as _},
-    os::unix::{fs::FileExt as _, net::UnixStream},
-    path::Path,
-    thread,
-    time::Duration,
-};
+use std::{fs, os::unix::fs::FileExt as _, path::Path, thread, time::Duration};
 
 use countersign_interop::{
     Place,
     certificate::Pair,
     faults::{Clock, Disk, Person, Site, WORD, code_of, now},
     gateway::{counted, countersign},
+    inside::Session,
     net::dial_unix,
     process::{must, run},
-    wire,
 };
 use rusqlite::Connection;
 
@@ -146,10 +139,14 @@ fn s_093_on_a_full_disk_the_policy_says_who_gets_in() {
         let site = Site::start_in(place, &[policy], counted);
         site.says(WORD).expect_success();
         disk.fill();
-        site.says(WORD).expect_code(code);
+        // What the last page of the file has room for is written down, and counts.
+        let lost = || site.gateway.log().contains("records are lost");
+        let mut codes = (0..100).map(|_| site.says(WORD).code);
+        let until = codes.find(|&told| told != 0 || code == 0 && lost());
+        assert_eq!(until, Some(code), "{}", site.gateway.log());
         site.gateway.daemon().wait_for("what it lost", |log| log.contains("records are lost").then_some(()));
         // Failed logins count in memory: the file for them has no room either.
-        for _ in 0..3 {
+        for _ in 0..4 {
             site.says("another word").expect_code(77);
         }
         site.says(WORD).expect_code(75);
@@ -234,10 +231,12 @@ fn s_053_a_damaged_store_is_restored_loudly_and_nothing_comes_back_that_was_take
 fn s_098_a_clock_that_jumps_a_day_ends_no_session_and_opens_nothing_that_had_ended() {
     let place = Place::new();
     let clock = Clock::for_state_of(&place);
-    let site = Site::start_in(place, &[], |command| clock.rule(command));
+    let open = place.path("open");
+    let door = format!("--bind={},auth=none,protocol=stream", open.display());
+    let site = Site::start_in(place, &[&door], |command| clock.rule(command));
     let (folder, first, ends) = (Place::new(), Person::default(), Person::default());
     site.comes(&first).expect_success();
-    let mut session = Session::begin(&site);
+    let mut session = Session::begin(dial_unix(&open));
     for (name, time) in [("tomorrow", "1h"), ("ended", "2s")] {
         let pair = Pair::of_client(&folder, name);
         site.owner(&["trust", "add", &pair.cert, "--name", name, "--expires", time], "").expect_success();
@@ -255,8 +254,8 @@ fn s_098_a_clock_that_jumps_a_day_ends_no_session_and_opens_nothing_that_had_end
     clock.jump(DAY);
     let shifted = now() + DAY.unsigned_abs();
     site.code(2, &code_of(2, shifted)).expect_success();
+    // Five wrong codes are judged at once, and no more are tried here.
     assert_eq!((comes("tomorrow"), comes("ended")), (77, 77));
-    site.code(1, &today).expect_code(77);
     session.echoes();
     site.comes(&first).expect_success();
     for back in [-DAY, 0] {
@@ -306,27 +305,6 @@ fn s_098_a_clock_that_jumps_neither_takes_penalties_off_nor_makes_them_longer() 
     let waits = Duration::from_secs(31);
     thread::sleep(waits);
     site.code(4, &code_of(4, now())).expect_success();
-}
-
-/// A client that is inside.
-struct Session(BufReader<UnixStream>);
-
-impl Session {
-    fn begin(site: &Site) -> Self {
-        let mut stream = dial_unix(&site.word_door());
-        assert!(wire::log_in(&mut stream, "alice", WORD.as_bytes()).is_welcome());
-        Self(BufReader::new(stream))
-    }
-
-    #[track_caller]
-    fn echoes(&mut self) {
-        self.0.get_mut().write_all(b"still here\n").expect("an open session");
-        let mut heard = String::new();
-        while !heard.ends_with("still here\n") {
-            heard.clear();
-            assert_ne!(self.0.read_line(&mut heard).expect("an echo"), 0, "the session has ended");
-        }
-    }
 }
 
 const DAY: i64 = 86_400;

@@ -1,17 +1,12 @@
 //! What measures a gateway and keeps it alive: `/metrics`, `/livez` and `/readyz` by curl, and systemd's watchdog.
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead as _, BufReader, Write as _},
-    os::unix::net::{UnixDatagram, UnixStream},
-    path::Path,
-    process::Command,
-};
+use std::{collections::BTreeMap, io::BufRead as _, os::unix::net::UnixDatagram, process::Command};
 
 use countersign_interop::{
     PATIENCE, Place,
     certificate::Pair,
     gateway::{Gateway, binary, counted},
+    inside::Session,
     net::{dial, dial_unix},
     process::{Finished, run},
     wire,
@@ -30,7 +25,7 @@ fn s_088_numbers_name_sockets_modules_and_reasons_and_nobody() {
         format!("--admin={admin}"),
     ];
     let gateway = Gateway::start_with(&arguments, counted);
-    let mut session = Session::begin(&door);
+    let mut session = Session::begin(dial_unix(&door));
     assert!(wire::log_in(&mut dial(gateway.tcp()), "canary-4711", b"open sesame").is_welcome());
     assert!(!wire::log_in(&mut dial(gateway.tcp()), "canary-4711", b"wrong").is_welcome());
     let scraped = curl(&admin, "/metrics", &[]).expect_success().stdout;
@@ -122,7 +117,7 @@ fn health_is_told_until_the_end_and_nothing_else_is_answered() {
     };
     assert_eq!((code("/livez", &[]), code("/readyz", &[])), ("200".into(), "200".into()));
     assert_eq!((code("/", &[]), code("/metrics", &["-d", "x"])), ("404".into(), "405".into()));
-    let mut session = Session::begin(&door);
+    let mut session = Session::begin(dial_unix(&door));
     gateway.daemon().signal(Signal::SIGTERM);
     assert!(gateway.daemon().eventually(|| code("/readyz", &[]) == "503"));
     assert_eq!(code("/livez", &[]), "200", "it lives as long as somebody is inside");
@@ -193,26 +188,4 @@ fn curl(admin: &str, path: &str, more: &[&str]) -> Finished {
         false => command.arg(format!("http://{admin}{path}")),
     };
     run(&mut command)
-}
-
-/// A client that was let in, in front of what echoes.
-struct Session(BufReader<UnixStream>);
-
-impl Session {
-    #[track_caller]
-    fn begin(path: &Path) -> Self {
-        let mut session = Self(BufReader::new(dial_unix(path)));
-        let mut who = String::new();
-        session.0.read_line(&mut who).expect("an answer");
-        assert!(who.starts_with('{'), "{who:?}");
-        session
-    }
-
-    #[track_caller]
-    fn echoes(&mut self) {
-        self.0.get_mut().write_all(b"still here\n").expect("an open session");
-        let mut heard = String::new();
-        self.0.read_line(&mut heard).expect("an echo");
-        assert_eq!(heard, "still here\n");
-    }
 }

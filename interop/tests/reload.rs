@@ -2,11 +2,11 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, Write as _},
     net::TcpListener,
     os::unix::{
         fs::{MetadataExt as _, PermissionsExt as _},
-        net::{UnixDatagram, UnixStream},
+        net::UnixDatagram,
     },
     path::PathBuf,
     process::Command,
@@ -21,7 +21,8 @@ use countersign_interop::{
     PATIENCE, Place,
     certificate::Pair,
     gateway::Gateway,
-    net::{dial, dial_unix},
+    inside::Session,
+    net::{dial, dial_unix, is_over},
     process::run,
     wire,
 };
@@ -33,13 +34,14 @@ use nix::{
 #[test]
 fn s_096_sessions_go_on_and_new_clients_meet_the_new_configuration() {
     let house = House::open(|site| site.sockets(&[("a", "auth=none"), ("b", "auth=none")]));
-    let (mut a, mut b) = (Session::begin(house.path("a")), Session::begin(house.path("b")));
+    let (mut a, mut b) =
+        (Session::begin(dial_unix(&house.path("a"))), Session::begin(dial_unix(&house.path("b"))));
     let made = fs::metadata(house.path("a")).expect("a socket").ino();
     house.write(&house.site.sockets(&[("a", "auth=fail,mode=666"), ("c", "auth=none")]));
     house.reload(TAKEN);
     assert!(house.is_shut("a"), "its chain lets nobody in");
     assert!(!house.path("b").exists(), "it is not wanted any more");
-    let mut c = Session::begin(house.path("c"));
+    let mut c = Session::begin(dial_unix(&house.path("c")));
     for session in [&mut a, &mut b, &mut c] {
         session.echoes();
     }
@@ -49,7 +51,9 @@ fn s_096_sessions_go_on_and_new_clients_meet_the_new_configuration() {
     fs::remove_file(house.path("a")).expect("its file");
     house.write(&house.site.sockets(&[("a", "auth=none"), ("b", "auth=none")]));
     house.reload(TAKEN);
-    for mut session in [Session::begin(house.path("a")), Session::begin(house.path("b")), a, b, c] {
+    for mut session in
+        [Session::begin(dial_unix(&house.path("a"))), Session::begin(dial_unix(&house.path("b"))), a, b, c]
+    {
         session.echoes();
     }
 }
@@ -57,7 +61,7 @@ fn s_096_sessions_go_on_and_new_clients_meet_the_new_configuration() {
 #[test]
 fn s_096_a_mistake_is_told_of_and_changes_nothing() {
     let house = House::open(|site| site.sockets(&[("a", "auth=none"), ("b", "auth=fail")]));
-    let mut session = Session::begin(house.path("a"));
+    let mut session = Session::begin(dial_unix(&house.path("a")));
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let busy = taken.local_addr().expect("its address");
     let fine = house.site.sockets(&[("a", "auth=fail"), ("new", "auth=none")]);
@@ -87,13 +91,13 @@ fn s_096_a_mistake_is_told_of_and_changes_nothing() {
         let told = house.reload(REFUSED);
         assert!(told.contains(why), "{why}: {told}");
         session.echoes();
-        Session::begin(house.path("a")).echoes();
+        Session::begin(dial_unix(&house.path("a"))).echoes();
         assert!(house.is_shut("b") && !house.path("new").exists(), "{why}");
     }
     house.write(&fine);
     house.reload(TAKEN);
     assert!(house.is_shut("a"));
-    Session::begin(house.path("new")).echoes();
+    Session::begin(dial_unix(&house.path("new"))).echoes();
     session.echoes();
 }
 
@@ -155,7 +159,7 @@ fn s_096_two_hundred_reloads_under_load_lose_no_login_and_no_descriptor() {
     });
     let address = house.listening("tcp:127.0.0.1:", 1);
     let address = address[0].strip_prefix("tcp:").expect("TCP").parse().expect("an address");
-    let mut inside = Session::begin(house.path("b"));
+    let mut inside = Session::begin(dial_unix(&house.path("b")));
     // Everything that is made once is made.
     house.write(&configs(&house.site)[1]);
     house.reload(TAKEN);
@@ -168,7 +172,7 @@ fn s_096_two_hundred_reloads_under_load_lose_no_login_and_no_descriptor() {
                 while !stop.load(Ordering::Relaxed) {
                     match number {
                         0 => assert!(wire::log_in(&mut dial(address), "alice", b"open sesame").is_welcome()),
-                        _ => Session::begin(path.clone()).echoes(),
+                        _ => Session::begin(dial_unix(&path.clone())).echoes(),
                     }
                     count.fetch_add(1, Ordering::Relaxed);
                 }
@@ -299,10 +303,7 @@ impl House {
 
     /// Whether nobody is let in at a socket.
     fn is_shut(&self, name: &str) -> bool {
-        let mut stream = dial_unix(&self.path(name));
-        let mut heard = Vec::new();
-        let _ = stream.read_to_end(&mut heard);
-        heard.is_empty()
+        is_over(&mut dial_unix(&self.path(name)))
     }
 
     /// The first addresses that it says it listens on, and that begin so.
@@ -318,28 +319,6 @@ impl House {
 
     fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.gateway.daemon().id())).expect("a running process").count()
-    }
-}
-
-/// A client that was let in, in front of what echoes.
-struct Session(BufReader<UnixStream>);
-
-impl Session {
-    #[track_caller]
-    fn begin(path: PathBuf) -> Self {
-        let mut session = Self(BufReader::new(dial_unix(&path)));
-        let mut who = String::new();
-        session.0.read_line(&mut who).expect("an answer");
-        assert!(who.starts_with('{'), "{who:?}");
-        session
-    }
-
-    #[track_caller]
-    fn echoes(&mut self) {
-        self.0.get_mut().write_all(b"still here\n").expect("an open session");
-        let mut heard = String::new();
-        self.0.read_line(&mut heard).expect("an echo");
-        assert_eq!(heard, "still here\n");
     }
 }
 

@@ -1,7 +1,7 @@
 //! `countersign status`, `sessions`, `reload` and `drain` in front of a gateway that runs: what its owner sees and ends.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, Read as _, Write as _},
     os::unix::net::UnixStream,
     path::Path,
 };
@@ -11,6 +11,7 @@ use countersign_interop::{
     certificate::Pair,
     gateway::{Gateway, binary, countersign},
     grpc::{Client, Server},
+    inside::Session,
     net::{dial, dial_unix},
     process::{Daemon, Finished, program, run},
     wire,
@@ -31,8 +32,11 @@ fn the_owner_sees_who_is_inside_and_ends_them() {
         format!("--bind={},auth=none,protocol=stream", anyone.display()),
         format!("--bind-tcp=127.0.0.1:0,auth=file(filename={secret})"),
     ]);
-    let (mut first, mut second, mut third) =
-        (Session::begin(&known), Session::begin(&known), Session::begin(&anyone));
+    let (mut first, mut second, mut third) = (
+        Session::begin(dial_unix(&known)),
+        Session::begin(dial_unix(&known)),
+        Session::begin(dial_unix(&anyone)),
+    );
     first.echoes();
     assert!(!wire::log_in(&mut dial(gateway.tcp()), "alice", b"wrong").is_welcome());
 
@@ -84,7 +88,7 @@ fn s_096_a_reload_that_is_asked_for_is_answered_and_a_mistake_shows_until_it_is_
     let config = place.file("c.toml", format!("bind = [\"{},auth=none,protocol=stream\"]\n", door.display()));
     let gateway = Gateway::start(&["--config", &config]);
     assert!(gateway.daemon().eventually(|| asked(&gateway, &["status"]).succeeded()));
-    let mut session = Session::begin(&door);
+    let mut session = Session::begin(dial_unix(&door));
     ask(&gateway, &["reload"]).expect_text("holds");
     ask(&gateway, &["status", "--probe"]).expect_text("");
     place.file("c.toml", "bind = [\"./x,auth=nonee\"]\n");
@@ -107,7 +111,7 @@ fn s_097_a_gateway_that_ends_shows_who_is_still_there() {
     let place = Place::new();
     let door = place.path("door");
     let gateway = Gateway::start(&[format!("--bind={},auth=none,protocol=stream", door.display())]);
-    let mut session = Session::begin(&door);
+    let mut session = Session::begin(dial_unix(&door));
     gateway.daemon().signal(Signal::SIGTERM);
     assert!(gateway.daemon().eventually(|| UnixStream::connect(&door).is_err()));
     let status = json(&ask(&gateway, &["status", "--json"]));
@@ -135,7 +139,7 @@ fn s_097_a_gateway_that_is_drained_waits_for_its_sessions_as_long_as_it_is_told(
         "--drain-timeout=1h".to_owned(),
     ];
     let gateway = Gateway::start(&arguments);
-    let mut session = Session::begin(&door);
+    let mut session = Session::begin(dial_unix(&door));
     assert_eq!(ready(&admin), "200");
     let status = json(&ask(&gateway, &["drain", "--timeout", "1h", "--json"]));
     assert_eq!((&status["draining"], &status["sessions"]), (&true.into(), &1.into()));
@@ -148,7 +152,7 @@ fn s_097_a_gateway_that_is_drained_waits_for_its_sessions_as_long_as_it_is_told(
     assert_eq!(gateway.daemon().wait().code(), Some(0), "every session ended by itself");
 
     let gateway = Gateway::start(&arguments);
-    let mut session = Session::begin(&door);
+    let mut session = Session::begin(dial_unix(&door));
     ask(&gateway, &["drain", "--timeout", "200ms"]).expect_text("waits for 1 session");
     session.is_over();
     assert_eq!(gateway.daemon().wait().code(), Some(1), "it was cut");
@@ -167,7 +171,7 @@ fn s_097_a_signal_shortens_what_the_owner_allowed() {
     let door = place.path("door");
     let bind = format!("--bind={},auth=none,protocol=stream", door.display());
     let gateway = Gateway::start(&[bind, "--drain-timeout=100ms".to_owned()]);
-    let mut session = Session::begin(&door);
+    let mut session = Session::begin(dial_unix(&door));
     ask(&gateway, &["drain", "--timeout", "1h"]);
     session.echoes();
     gateway.daemon().signal(Signal::SIGTERM);
@@ -243,7 +247,7 @@ fn a_gateway_without_state_goes_without_a_control_socket_rather_than_not_at_all(
     let second = Daemon::start(second);
     second.wait_for("going on", |log| log.contains("there is no control socket").then_some(()));
     second.wait_for("listening", |log| log.contains("listening on ").then_some(()));
-    Session::begin(&place.path("two")).echoes();
+    Session::begin(dial_unix(&place.path("two"))).echoes();
     let control = format!("--control={shared}/control.sock");
     run(&mut countersign(&place, &["serve", &bind("three"), "--state-dir", &shared, &control]))
         .expect_code(69)
@@ -264,31 +268,4 @@ fn asked(gateway: &Gateway, words: &[&str]) -> Finished {
 #[track_caller]
 fn json(finished: &Finished) -> Value {
     serde_json::from_str(&finished.stdout).expect("JSON")
-}
-
-/// A client that was let in, in front of what echoes.
-struct Session(BufReader<UnixStream>);
-
-impl Session {
-    #[track_caller]
-    fn begin(path: &Path) -> Self {
-        let mut session = Self(BufReader::new(dial_unix(path)));
-        let mut who = String::new();
-        session.0.read_line(&mut who).expect("an answer");
-        assert!(who.starts_with('{'), "{who:?}");
-        session
-    }
-
-    #[track_caller]
-    fn echoes(&mut self) {
-        self.0.get_mut().write_all(b"still here\n").expect("an open session");
-        let mut heard = String::new();
-        self.0.read_line(&mut heard).expect("an echo");
-        assert_eq!(heard, "still here\n");
-    }
-
-    #[track_caller]
-    fn is_over(&mut self) {
-        assert_eq!(self.0.read(&mut [0]).unwrap_or_default(), 0, "it ends");
-    }
 }

@@ -1,8 +1,8 @@
 //! One gateway after another on the sockets of a service manager, and daemons that die: what clients see of it.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{Read as _, Write as _},
+    net::TcpListener,
     os::{fd::AsRawFd as _, unix::net::UnixListener},
     process::Command,
     sync::{
@@ -15,7 +15,8 @@ use std::{
 use countersign_interop::{
     Place,
     gateway::Gateway,
-    net::{dial, dial_unix},
+    inside::Session,
+    net::{dial, dial_unix, is_over},
 };
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
@@ -41,18 +42,18 @@ fn s_097_the_next_gateway_takes_the_sockets_and_refuses_no_connection() {
             let (stop, count) = (Arc::clone(&stop), Arc::clone(&count));
             thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    echoes(&mut enter(address));
+                    Session::begin(dial(address)).echoes();
                     count.fetch_add(1, Ordering::Relaxed);
                 }
             })
         })
         .collect();
     for _ in 0..4 {
-        let mut inside = enter(address);
+        let mut inside = Session::begin(dial(address));
         gateway.daemon().signal(Signal::SIGTERM);
         // Both at once, as in a restart without a pause.
         let next = start();
-        echoes(&mut inside);
+        inside.echoes();
         let before = count.load(Ordering::Relaxed);
         assert!(next.daemon().eventually(|| count.load(Ordering::Relaxed) > before + 20));
         drop(inside);
@@ -88,8 +89,8 @@ fn s_086_a_daemon_that_dies_in_the_middle_ends_its_sessions_and_is_found_again()
         client.read_to_end(&mut heard).expect("the end");
         assert_eq!(heard, b"half an ans", "all that there was, then the end");
         drop(client);
-        // Nobody is behind: the client is told so by the end, at once.
-        assert_eq!(dial_unix(&door).read(&mut [0]).unwrap_or_default(), 0);
+        // Nobody is behind: the client is told so by the end.
+        assert!(is_over(&mut dial_unix(&door)));
     }
     assert!(gateway.daemon().ended().is_none());
 }
@@ -110,22 +111,4 @@ fn inherit(command: &mut Command, socket: &TcpListener) {
         };
     }
     *command = shell;
-}
-
-/// A client that was let in, in front of what echoes.
-#[track_caller]
-fn enter(address: SocketAddr) -> BufReader<TcpStream> {
-    let mut stream = BufReader::new(dial(address));
-    let mut who = String::new();
-    stream.read_line(&mut who).expect("an answer");
-    assert!(who.starts_with('{'), "{who:?}");
-    stream
-}
-
-#[track_caller]
-fn echoes(stream: &mut BufReader<TcpStream>) {
-    stream.get_mut().write_all(b"still here\n").expect("an open session");
-    let mut heard = String::new();
-    stream.read_line(&mut heard).expect("an echo");
-    assert_eq!(heard, "still here\n");
 }
