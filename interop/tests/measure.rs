@@ -1,6 +1,6 @@
 //! What measures a gateway and keeps it alive: `/metrics`, `/livez` and `/readyz` by curl, and systemd's watchdog.
 
-use std::{collections::BTreeMap, io::BufRead as _, os::unix::net::UnixDatagram, process::Command};
+use std::{collections::BTreeMap, os::unix::net::UnixDatagram, process::Command};
 
 use countersign_interop::{
     PATIENCE, Place,

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::{BufRead as _, Write as _},
     net::TcpListener,
     os::unix::{
         fs::{MetadataExt as _, PermissionsExt as _},

@@ -71,7 +71,7 @@ impl ControlSocket {
         self.listener.local_address()
     }
 
-    /// Answers until `stop`, and whoever has asked by then still gets the answer, for [`LAST_ANSWERS`] at most.
+    /// Answers until `stop`, and whoever has asked by then still gets the answer, for a second at most.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let places = Arc::new(Semaphore::new(AT_ONCE as usize));
         tokio::select! {
