@@ -1,7 +1,7 @@
 //! `countersign status`, `sessions`, `reload` and `drain` in front of a gateway that runs: what its owner sees and ends.
 
 use std::{
-    io::{BufRead as _, Read as _, Write as _},
+    io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     path::Path,
 };
