@@ -128,7 +128,7 @@ fn health_is_told_until_the_end_and_nothing_else_is_answered() {
     far.expect_code(78).expect_text("others than this machine would reach it");
 }
 
-/// `WatchdogSec=`: signs of life as long as the doors are served, and none from a process that stands still.
+/// `WatchdogSec=`: signs of life as long as the doors are served.
 #[test]
 fn the_watchdog_hears_of_a_gateway_that_serves() {
     let place = Place::new();

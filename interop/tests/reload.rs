@@ -19,7 +19,7 @@ use std::{
 use countersign_interop::{
     PATIENCE, Place,
     certificate::Pair,
-    gateway::Gateway,
+    gateway::{Gateway, countersign},
     inside::Session,
     net::{dial, dial_unix, is_over},
     process::run,
@@ -134,6 +134,10 @@ fn s_096_secrets_certificates_and_limits_are_read_again() {
     assert!(!wire::log_in(&mut dial(address), "alice", b"the first one").is_welcome());
     let daemon = house.gateway.daemon();
     assert!(daemon.eventually(|| daemon.output().contains("DEBUG")), "the level of the log follows");
+    let (place, state) = (house.gateway.place(), house.gateway.place().text("state"));
+    let status = run(&mut countersign(place, &["status", "--json", "--state-dir", &state])).expect_success();
+    let status: serde_json::Value = serde_json::from_str(&status.stdout).expect("JSON");
+    assert_eq!(status["places"], 7, "{status}");
     assert_eq!(house.listening("tcp:127.0.0.1:", 2).len(), 2, "both ports are kept");
 }
 

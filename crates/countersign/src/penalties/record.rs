@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn s_053_a_record_that_was_cut_or_altered_is_not_taken_for_a_whole_one() {
+    fn s_027_a_record_that_was_cut_or_altered_is_not_taken_for_a_whole_one() {
         let text = record().to_text();
         for end in 0..text.len() {
             assert_eq!(Record::parse(&text[..end]), None, "cut at {end}");
