@@ -59,11 +59,15 @@ fn s_096_sessions_go_on_and_new_clients_meet_the_new_configuration() {
 
 #[test]
 fn s_096_a_mistake_is_told_of_and_changes_nothing() {
-    let house = House::open(|site| site.sockets(&[("a", "auth=none"), ("b", "auth=fail")]));
+    let house = House::open(|site| {
+        site.sockets(&[("a", "auth=none"), ("b", "auth=fail")]) + "bind-tcp = [\"127.0.0.1:0,auth=fail\"]\n"
+    });
     let mut session = Session::begin(dial_unix(&house.path("a")));
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let busy = taken.local_addr().expect("its address");
     let fine = house.site.sockets(&[("a", "auth=fail"), ("new", "auth=none")]);
+    let tcp = house.listening("tcp:127.0.0.1:", 1);
+    let wider = tcp[0].replace("tcp:127.0.0.1", "0.0.0.0");
     let (pair, other) =
         (Pair::of_localhost(&house.site.place, "one"), Pair::of_localhost(&house.site.place, "other"));
     let mistakes = [
@@ -81,6 +85,7 @@ fn s_096_a_mistake_is_told_of_and_changes_nothing() {
             "key",
         ),
         (format!("{fine}bind-tcp = [\"{busy},auth=none,protocol=stream\"]\n"), "in use"),
+        (format!("{fine}bind-tcp = [\"{wider},auth=fail\"]\n"), "under an address that overlaps"),
         (format!("control = \"{}\"\n{fine}", house.site.place.text("elsewhere")), "cannot take over"),
         (format!("user = \"{}\"\n{fine}", Uid::current()), "user: it is another one"),
         (format!("group = \"{}\"\n{fine}", Gid::current()), "group: it is another one"),

@@ -5,7 +5,7 @@
 //! new terms, new ones are served, those that are not wanted any more close. Whoever is inside stays, on the terms
 //! on which it came in.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, io::ErrorKind, path::PathBuf, sync::Arc};
 
 use tokio::{sync::oneshot, task::spawn_blocking};
 
@@ -163,8 +163,23 @@ impl Gateway {
             left.remove(index);
             return Ok(Place::Stays(position, Box::new(terms)));
         }
-        let listener = plan::bind(socket, &terms).await?;
+        let listener = plan::bind(socket, &terms).await.map_err(|error| match error {
+            StartError::Bind(error) if error.kind() == ErrorKind::AddrInUse && self.has_port_of(socket) => {
+                let why = "this gateway listens on its port already, under an address that overlaps with it";
+                let fix = "restart the gateway, or write the address as it was";
+                ConfigError::new(format!("socket {}", socket.label()), why, fix).into()
+            }
+            error => error,
+        })?;
         Ok(Place::New(Box::new(Known::open(socket, terms, listener, false))))
+    }
+
+    /// Whether a door has the port of `socket`: both cannot listen while the one takes over from the other.
+    fn has_port_of(&self, socket: &SocketConfig) -> bool {
+        let Address::Tcp { port, .. } = socket.address else { return false };
+        self.known
+            .iter()
+            .any(|known| matches!(known.address, Address::Tcp { port: open, .. } if open == port))
     }
 
     /// Puts the new configuration in force, door by door.
