@@ -107,7 +107,11 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
     ("`auth` with an empty value", ",auth=", &["a value is missing"]),
     ("a misspelt `auth`", ",auht=env", &["auth"]),
     ("a comment among the options", ",#auth=env", &["`#`"]),
-    ("an option that the socket does not have", ",auth=none,colour=blue", &["use one of: auth"]),
+    (
+        "an option that the socket does not have",
+        ",auth=none,colour=blue",
+        &["use one of: accept-proxy, auth"],
+    ),
     ("a misspelt option of the module", ",auth=file(filname=PASSWORD)", &["filename"]),
     ("an option of another module", ",auth=password(filename=SECRET-4711)", &["use one of: value"]),
     ("an option without its value", ",auth=file(filename)", &["no value", "key=value"]),

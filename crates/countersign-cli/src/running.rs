@@ -223,7 +223,7 @@ fn overview(status: &Status, now: i64) -> String {
     fact("logging in", &format!("{} of {}, {} gave way", status.logging_in, status.places, status.given_up));
     if let Some((sources, refusals)) = status.penalised.zip(status.penalty_refusals) {
         let see = if sources > 0 { ": countersign penalties list" } else { "" };
-        fact("penalties", &format!("{sources} sources, {refusals} logins refused{see}"));
+        fact("penalties", &format!("{sources} sources, {refusals} refused{see}"));
     }
     if let Some(lost) = status.audit_lost {
         fact("audit", &format!("{lost} records lost"));
@@ -371,10 +371,7 @@ mod tests {
         let text = overview(&status, 90_000);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.contains("refused\n  file:1:2: there\\n is none\n"), "{text}");
-        assert!(
-            text.contains("65536 sources, 12345678 logins refused: countersign penalties list"),
-            "{text}"
-        );
+        assert!(text.contains("65536 sources, 12345678 refused: countersign penalties list"), "{text}");
         assert_eq!(status.complaints().len(), 4);
     }
 
