@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, Statement, types::ValueRef};
+use rusqlite::{Connection, OpenFlags, Statement, ffi::SQLITE_READONLY_ROLLBACK, types::ValueRef};
 
 use super::{
     columns::{self, Columns},
@@ -101,8 +101,21 @@ pub(super) fn row_of(connection: &Connection, name: &str) -> Result<Option<Row>,
 }
 
 /// Opens a database that only we may read, for reading.
+///
+/// A program that was killed while it wrote leaves a journal, by which its change has to be taken back before anybody
+/// reads (S-97). SQLite does that when the file is opened for writing, so it is, once.
 pub(super) fn open_read_only(path: &Path, insecure: bool) -> Result<Connection, UserError> {
-    open(path, insecure, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    let look = |connection: &Connection| {
+        connection.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0))
+    };
+    let connection = open(path, insecure, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    match look(&connection) {
+        Err(rusqlite::Error::SqliteFailure(code, _)) if code.extended_code == SQLITE_READONLY_ROLLBACK => {
+            look(&open(path, insecure, OpenFlags::SQLITE_OPEN_READ_WRITE)?)?;
+            open(path, insecure, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        }
+        _ => Ok(connection),
+    }
 }
 
 /// Opens a database that only we may read. It must exist: SQLite never creates it here.

@@ -126,3 +126,25 @@ fn other_databases_and_open_ones_are_not_opened() {
     let error = UserTable::open(&path).unwrap_err();
     assert_eq!(error.fix(), format!("chmod 600 {}", path.display()));
 }
+
+/// What somebody leaves who is killed while the change goes to the disk: copied out of a change that is under way.
+#[test]
+fn s_097_a_change_that_was_cut_off_is_taken_back_before_anybody_reads() {
+    let (folder, path, mut table) = table();
+    table.add(&NewUser::new(name("alice")), &Secret::new("open sesame")).unwrap();
+    let writer = Connection::open(&path).unwrap();
+    writer.execute_batch("PRAGMA cache_size = 1; BEGIN; UPDATE users SET disabled = 1").unwrap();
+    let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) \
+                INSERT INTO users (username, verifier) SELECT 'u' || i, hex(zeroblob(200)) FROM n";
+    writer.execute_batch(many).unwrap();
+    let cut = folder.path().join("cut");
+    fs::create_dir(&cut).unwrap();
+    fs::set_permissions(&cut, fs::Permissions::from_mode(0o700)).unwrap();
+    for suffix in ["", "-journal"] {
+        let file = |path: &std::path::Path| format!("{}{suffix}", path.display());
+        fs::copy(file(&path), file(&cut.join("users.db"))).unwrap();
+    }
+    let left = UserTable::open_read_only(&cut.join("users.db")).unwrap().list().unwrap();
+    assert_eq!(left.len(), 1);
+    assert!(!cut.join("users.db-journal").exists());
+}
